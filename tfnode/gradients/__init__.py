@@ -1,0 +1,29 @@
+"""Ways to differentiate a solve."""
+
+from tfnode import registry
+from tfnode.gradients.adjoint import Adjoint
+from tfnode.gradients.backprop import Backprop
+from tfnode.gradients.problem import Gradient
+
+__all__ = ["Adjoint", "Backprop", "Gradient", "get", "serialize", "deserialize"]
+
+_CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop)}
+
+
+def get(identifier):
+    """The gradient method that a name, a config or a `Gradient` stands for.
+
+    Raises:
+        ValueError: For anything else; the known names are listed.
+    """
+    return registry.get("gradient", identifier, _CLASSES, lambda: Gradient)
+
+
+def serialize(gradient) -> dict:
+    """Config of a gradient method, from which `deserialize` makes an equal one."""
+    return registry.serialize("gradient", gradient)
+
+
+def deserialize(config):
+    """The gradient method that a config made by `serialize` describes."""
+    return registry.deserialize("gradient", config, _CLASSES, lambda: Gradient)

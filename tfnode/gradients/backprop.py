@@ -1,0 +1,23 @@
+"""Plain automatic differentiation through the solver."""
+
+import keras
+
+from tfnode.gradients.problem import Gradient, Problem, without_quadratures
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Backprop(Gradient):
+    """Backpropagation through the operations of the solver.
+
+    Memory: every evaluation of the vector field, so it grows with the number of steps.
+    Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes.
+    When not to use: with many steps, or a vector field whose activations are large;
+    under XLA where the number of steps is known only at run time.
+    """
+
+    def solve(self, problem: Problem):
+        field = without_quadratures(problem.field)
+        trajectory = problem.solver.integrate(
+            field, problem.y0, problem.times, final_only=problem.final_only
+        )
+        return trajectory.states, trajectory.stats

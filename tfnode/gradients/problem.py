@@ -1,0 +1,121 @@
+"""What a gradient method is given to solve, and what all of them share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+# TensorFlow exports no way to ask whether a tape watches a tensor, nor to pause the
+# tapes of somebody else; both are needed to differentiate in y0 and closures alike.
+
+
+class Problem(NamedTuple):
+    """An initial value problem in the form that solvers and gradients work on.
+
+    Attributes:
+        field: `field(t, y) -> dy` over lists of tensors, float32 or float64.
+        replay: `field` for evaluations beside those of the forward solve: the same value,
+            but no layer in it updates its state.
+        y0: List of tensors, the state at `times[0]`.
+        times: 1-D tensor of the solver's times.
+        solver: A solver with `integrate`.
+        time_gradient: Whether the gradient in `times` may be asked for.
+        final_only: Whether only the state at the last time is wanted.
+        on_backward: Called with the `Stats` of the backward solve, in the graph of the
+            backward pass, or `None`.
+    """
+
+    field: Callable
+    replay: Callable
+    y0: list
+    times: tf.Tensor
+    solver: Any
+    time_gradient: bool = False
+    final_only: bool = False
+    on_backward: Callable | None = None
+
+
+class Gradient:
+    """Base of the gradient methods: `solve(problem) -> (states, stats)`.
+
+    `states` is a list with a tensor for each component of the state, stacked over the
+    times, or the last state where `problem.final_only` is set.
+    """
+
+    def solve(self, problem: Problem):
+        """Solves the problem so that the result is differentiable."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a gradient method from what `get_config` returned."""
+        return cls(**config)
+
+
+def without_quadratures(field):
+    """A field in the form that `integrate` calls, with no quadratures."""
+    return lambda t, y: (field(t, y), [])
+
+
+class _Probe(tf.__internal__.FuncGraph):
+    """A scratch graph that keeps the outside tensors that are used in it.
+
+    `FuncGraph.captures` does not list them all: small eager tensors become constants.
+    """
+
+    def __init__(self):
+        super().__init__("tfnode_probe")
+        self.outside = {}
+
+    def capture(self, tensor, name=None, shape=None):
+        if getattr(tensor, "graph", None) is not self:
+            self.outside.setdefault(id(tensor), tensor)
+        return super().capture(tensor, name=name, shape=shape)
+
+
+def find_sources(problem: Problem):
+    """Traces the field once for everything outside of it that it depends on.
+
+    Returns:
+        A list of variables and tensors, floating, in order of first use: the trainable
+        variables, those that a tape watches, and the tensors that the field closes over.
+    """
+    probe = _Probe()
+    with probe.as_default(), record.stop_recording(), record.VariableWatcher() as watcher:
+        placeholder = tf.compat.v1.placeholder
+        problem.replay(
+            placeholder(problem.times.dtype, []),
+            [placeholder(y.dtype, y.shape) for y in problem.y0],
+        )
+    variables = list(watcher.watched_variables())
+    trainable = {id(v) for v in variables}
+    variables += [
+        v
+        for v in probe.variables
+        if id(v) not in trainable and record.should_record_backprop([v.handle])
+    ]
+    sources = variables + list(probe.outside.values())
+    return [s for s in sources if s.dtype.is_floating]
+
+
+def vjp(field, sources, t, y, cotangents):
+    """The field and its vector-Jacobian product, in the state and in the sources.
+
+    Returns:
+        `(dy, y_bar, sources_bar)`, lists of tensors; zeros where nothing connects.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        tape.watch([s for s in sources if tf.is_tensor(s) or not s.trainable])
+        dy = field(t, y)
+    gradients = tape.gradient(
+        dy, [*y, *sources], cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    # A gather in the field gives IndexedSlices.
+    gradients = [tf.convert_to_tensor(g) for g in gradients]
+    return dy, gradients[: len(y)], gradients[len(y) :]

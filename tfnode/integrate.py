@@ -1,0 +1,236 @@
+"""`odeint`: the one door to the solvers and gradients."""
+
+import contextlib
+import inspect
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+
+from tfnode import gradients, solvers
+from tfnode.gradients.problem import Problem
+
+
+def odeint(func, y0, t, *, solver="dopri5", gradient="adjoint", return_stats=False):
+    """Solves the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
+
+    Args:
+        func: A callable, a Keras layer or a Keras model, called as `func(t, y)` with `t` a
+            scalar tensor. It returns the derivative: the structure and shapes of `y`. A
+            layer or model that takes one input is autonomous and gets `y` alone.
+        y0: A float tensor of any shape, or any nested structure of them. A half-precision
+            state is carried in float32 by the solver; `func` sees it in its own dtype.
+        t: 1-D, at least two times, strictly increasing or strictly decreasing. `func` gets
+            its times in the dtype of the state, at least float32. Give a tensor where
+            gradients in the times are wanted.
+        solver: A name, config or instance: see `tfnode.solvers`.
+        gradient: A name, config or instance: see `tfnode.gradients`.
+        return_stats: Whether to return the cost of the solve too.
+
+    Returns:
+        The states at `t`, stacked on a new leading axis, `[0]` being `y0`; with
+        `return_stats`, `(states, stats)` where `stats` is a NamedTuple of scalar int32
+        tensors `num_evaluations`, `num_steps`, `num_rejected`.
+
+    Raises:
+        ValueError: If the arguments do not fit: unknown solver or gradient, times that are
+            not 1-D, too few or not monotonic, a derivative unlike the state.
+        TypeError: If a state or the times are not floating.
+        tf.errors.InvalidArgumentError: If times known only at run time are not monotonic.
+
+    Example:
+
+    ```python
+    ys = tfnode.odeint(lambda t, y: -y, tf.constant([1.0]), [0.0, 0.5, 1.0], solver="rk4")
+    ```
+
+    Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
+    Equations* (2018).
+    """
+    states, stats = solve(func, y0, t, solvers.get(solver), gradients.get(gradient))
+    return (states, stats) if return_stats else states
+
+
+def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
+    """`odeint` for layers.
+
+    Args:
+        func, y0, t: As in `odeint`.
+        solver, gradient: Instances.
+        final_only: Whether to return the state at the last time alone, without the time
+            axis. Nothing is stored for the others.
+        on_backward: See `Problem`.
+
+    Returns:
+        `(states, stats)`.
+    """
+    y0 = tf.nest.map_structure(_state_tensor, y0)
+    leaves = tf.nest.flatten(y0)
+    if not leaves:
+        raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
+    dtypes = [y.dtype for y in leaves]
+    wide = [tf.float32 if d.size < 4 else d for d in dtypes]
+    time_dtype = tf.float64 if tf.float64 in wide else tf.float32
+    times = _times_tensor(t, time_dtype)
+    call = caller(func)
+    scopes = _keras_scopes()
+
+    def field(t, y):
+        y = tf.nest.pack_sequence_as(y0, [tf.cast(x, d) for x, d in zip(y, dtypes)])
+        dy = call(tf.cast(t, time_dtype), y)
+        return [tf.cast(x, d) for x, d in zip(_derivative(dy, y), wide)]
+
+    def replay(t, y):
+        with scopes():
+            return field(t, y)
+
+    problem = Problem(
+        field=field,
+        replay=replay,
+        y0=[tf.cast(y, d) for y, d in zip(leaves, wide)],
+        times=times,
+        solver=solver,
+        time_gradient=tf.is_tensor(t),
+        final_only=final_only,
+        on_backward=on_backward,
+    )
+    states, stats = gradient.solve(problem)
+    states = [tf.cast(y, d) for y, d in zip(states, dtypes)]
+    return tf.nest.pack_sequence_as(y0, states), stats
+
+
+def _state_tensor(y):
+    y = tf.convert_to_tensor(y)
+    if not y.dtype.is_floating:
+        raise TypeError(
+            "The state `y0` must be made of float tensors; cast it first, for example by "
+            f"`tf.cast(y0, tf.float32)`. Received: dtype={y.dtype.name}, shape={y.shape}"
+        )
+    return y
+
+
+def _times_tensor(t, dtype):
+    """The times as a tensor, checked: at trace time where known, else at run time."""
+    try:
+        # Lists are float32 to TensorFlow, which loses digits of a float64 solve.
+        given = t if tf.is_tensor(t) else np.asarray(t, np.float64)
+        given = tf.convert_to_tensor(given, None if tf.is_tensor(t) else dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The times `t` must be real numbers. Received: t={t}") from error
+    if not given.dtype.is_floating:
+        raise TypeError(f"The times `t` must be floats. Received: dtype={given.dtype.name}")
+    if given.shape.rank not in (None, 1):
+        raise ValueError(f"The times `t` must be 1-D. Received: t of shape {given.shape}")
+    if given.shape.rank == 1 and given.shape[0] is not None and given.shape[0] < 2:
+        raise ValueError(
+            "`t` must hold at least two times, the first being that of `y0`. "
+            f"Received: t of {given.shape[0]} times"
+        )
+    # Wider times than the state's stay wide while their differences are taken.
+    times = given if given.dtype.size > dtype.size else tf.cast(given, dtype)
+    static = tf.get_static_value(times)
+    steps = times[1:] - times[:-1]
+    if static is not None:
+        steps = static[1:] - static[:-1]
+        if not ((steps > 0).all() or (steps < 0).all()):
+            raise ValueError(
+                "The times `t` must be finite and strictly increasing or strictly "
+                f"decreasing. Received: t={static}"
+            )
+        return times
+    monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
+    message = "The times `t` must be finite and strictly increasing or strictly decreasing."
+    check = tf.debugging.Assert(monotonic, [message, "Received: t =", times], summarize=20)
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(times)
+
+
+def caller(func):
+    """`func` as a function of `(t, y)`."""
+    if not callable(func):
+        raise ValueError(
+            "The dynamics must be a callable `func(t, y)`, a Keras layer or a Keras model. "
+            f"Received: func={func!r}"
+        )
+    if not isinstance(func, keras.layers.Layer):
+        return func
+    # Functional models have one argument for all of their inputs.
+    inputs = len(getattr(func, "inputs", None) or [None])
+    arguments = [
+        p
+        for p in inspect.signature(func.call).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+        and p.name not in ("training", "mask")
+    ]
+    if (len(arguments), inputs) == (1, 1):
+        return lambda t, y: func(y)
+    if (len(arguments), inputs) == (1, 2):
+        return lambda t, y: func([t, y])
+    if len(arguments) == 2:
+        return func
+    raise ValueError(
+        "A layer or model for the dynamics takes one input, the state, or two, the time and "
+        f"the state: `call(self, t, y)`. Received: {type(func).__name__} with "
+        f"call{inspect.signature(func.call)} and {inputs} input(s)"
+    )
+
+
+def _derivative(dy, y):
+    """The leaves of `dy`, checked against the state `y`."""
+    try:
+        tf.nest.assert_same_structure(y, dy)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "The dynamics must return the structure of the state, since they are its "
+            f"derivative. Received: {dy} for a state {y}"
+        ) from error
+    leaves = [tf.convert_to_tensor(x) for x in tf.nest.flatten(dy)]
+    for x, state in zip(leaves, tf.nest.flatten(y)):
+        if not x.shape.is_compatible_with(state.shape):
+            raise ValueError(
+                "The dynamics must return the shape of the state, since they are its "
+                f"derivative. Received: a derivative of shape {x.shape} for a state of "
+                f"shape {state.shape}"
+            )
+        if not x.dtype.is_floating:
+            raise TypeError(
+                f"The dynamics must return floats. Received: dtype={x.dtype.name}"
+            )
+    return leaves
+
+
+def _keras_scopes():
+    """The thread-local state of Keras as it is now, to enter again in a backward pass.
+
+    Keras keeps the call context, which knows about `training`, and the autocast scope of
+    mixed precision in thread-local state, and closes them when the outermost layer
+    returns. Without them, layers called in a backward solve would fall back to inference,
+    read their variables uncast, and clear the losses of the forward pass.
+
+    Returns:
+        A context manager for every evaluation after the forward solve. In it updates of
+        Keras's variables are dropped, so that running averages and seeds see the forward
+        solve alone.
+    """
+    names = ("current_call_ctx", "autocast_scope")
+    now = {name: global_state.get_global_attribute(name) for name in names}
+    stateless = global_state.get_global_attribute("stateless_scope")
+
+    @contextlib.contextmanager
+    def replay():
+        before = {name: global_state.get_global_attribute(name) for name in names}
+        scope = keras.StatelessScope()
+        if stateless is not None:
+            scope.state_mapping = dict(stateless.state_mapping)
+        try:
+            for name in names:
+                global_state.set_global_attribute(name, now[name])
+            with scope:
+                yield
+        finally:
+            for name in names:
+                global_state.set_global_attribute(name, before[name])
+
+    return replay

@@ -1,0 +1,19 @@
+"""Keras layers: the ODE block, and layers to build vector fields from."""
+
+from tfnode.layers.augment import Augment
+from tfnode.layers.concat_conv2d import ConcatConv2D
+from tfnode.layers.concat_dense import ConcatDense
+from tfnode.layers.conv_dynamics import ConvDynamics
+from tfnode.layers.dense_dynamics import DenseDynamics
+from tfnode.layers.ode_block import ODEBlock
+from tfnode.layers.time_batch_normalization import TimeBatchNormalization
+
+__all__ = [
+    "Augment",
+    "ConcatConv2D",
+    "ConcatDense",
+    "ConvDynamics",
+    "DenseDynamics",
+    "ODEBlock",
+    "TimeBatchNormalization",
+]

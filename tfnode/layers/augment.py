@@ -1,0 +1,47 @@
+"""`Augment`: extra dimensions for the state."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Augment(keras.layers.Layer):
+    """Appends channels of zeros to the state.
+
+    The flow of an ODE is a homeomorphism, so trajectories cannot cross; in the augmented
+    space they can pass beside each other.
+
+    ```
+    outputs = concat([inputs, 0], axis=-1)
+    ```
+
+    Args:
+        n: How many channels to append, an int of at least 0.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Input and output shape:
+        `(batch, ..., channels)` to `(batch, ..., channels + n)`.
+
+    Example:
+
+    ```python
+    y = tfnode.layers.Augment(5)(x)  # 28x28x1 becomes 28x28x6
+    ```
+
+    Reference: Dupont, Doucet, Teh, *Augmented Neural ODEs* (2019).
+    """
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
+        self.n = n
+
+    def call(self, inputs):
+        return ops.pad(inputs, [[0, 0]] * (len(inputs.shape) - 1) + [[0, self.n]])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] + self.n)
+
+    def get_config(self):
+        return {**super().get_config(), "n": self.n}

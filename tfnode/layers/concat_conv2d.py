@@ -1,0 +1,109 @@
+"""`ConcatConv2D`: a convolution with time as an extra input channel."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class ConcatConv2D(keras.layers.Layer):
+    """2-D convolution of the state with the time as one more channel, stride 1, same size.
+
+    ```
+    outputs = activation(conv(concat([t, y]), kernel) + bias)
+    ```
+
+    The channel of the time is constant, so its share of the convolution is `t` times a
+    map of the kernel's sums, which differ only at the border. It is made from an image of
+    one channel and one sample; nothing is concatenated, and the large convolution keeps
+    the number of channels of the state, which libraries of convolutions like better.
+
+    Args:
+        filters: Channels of the output, a positive int.
+        kernel_size: An int or a pair of ints.
+        activation: As in `keras.layers.Conv2D`.
+        use_bias: Whether to add a bias.
+        kernel_initializer, bias_initializer: As in `keras.layers.Conv2D`. The kernel has
+            the shape `(*kernel_size, 1 + channels, filters)`, the time's channel first.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        t: Scalar.
+        y: `(batch, height, width, channels)`.
+
+    Input and output shape:
+        `(), (batch, height, width, channels)` to `(batch, height, width, filters)`.
+
+    Example:
+
+    ```python
+    dy = tfnode.layers.ConcatConv2D(64, 3, activation="relu")(t, y)
+    ```
+
+    Reference: Chen et al. (2018), `ConcatConv2d` in the code of the paper.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
+            raise ValueError(f"`filters` must be a positive int. Received: filters={filters!r}")
+        size = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(size) != 2 or not all(isinstance(k, int) and k > 0 for k in size):
+            raise ValueError(
+                "`kernel_size` must be a positive int or a pair of them. "
+                f"Received: kernel_size={kernel_size!r}"
+            )
+        self.filters = filters
+        self.kernel_size = size
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, t_shape, y_shape):
+        if len(y_shape) != 4 or y_shape[-1] is None:
+            raise ValueError(
+                "ConcatConv2D takes a state of shape (batch, height, width, channels) with "
+                f"known channels. Received: y of shape {y_shape}"
+            )
+        self.kernel = self.add_weight(
+            shape=(*self.kernel_size, 1 + y_shape[-1], self.filters),
+            initializer=self.kernel_initializer,
+            name="kernel",
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.filters,), initializer=self.bias_initializer, name="bias"
+            )
+        self.built = True
+
+    def call(self, t, y):
+        kernel = ops.convert_to_tensor(self.kernel)
+        time = ops.broadcast_to(ops.cast(t, kernel.dtype), (1, *ops.shape(y)[1:3], 1))
+        shift = ops.conv(time, kernel[:, :, :1], padding="same")  # (1, height, width, filters)
+        if self.bias is not None:
+            shift = shift + self.bias
+        return self.activation(ops.conv(y, kernel[:, :, 1:], padding="same") + shift)
+
+    def compute_output_shape(self, t_shape, y_shape):
+        return (*y_shape[:-1], self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }

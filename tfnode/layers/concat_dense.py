@@ -1,0 +1,89 @@
+"""`ConcatDense`: a dense layer with time as an extra input."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class ConcatDense(keras.layers.Layer):
+    """Dense layer of the state with the time as one more input.
+
+    ```
+    outputs = activation(concat([t, y]) @ kernel + bias)
+    ```
+
+    The time is the same for all samples, so its row of the kernel is a shift of the bias
+    and nothing is concatenated.
+
+    Args:
+        units: Size of the output, a positive int.
+        activation: As in `keras.layers.Dense`.
+        use_bias: Whether to add a bias.
+        kernel_initializer, bias_initializer: As in `keras.layers.Dense`. The kernel has
+            the shape `(1 + channels, units)`, the row of the time first.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        t: Scalar.
+        y: `(batch, ..., channels)`.
+
+    Input and output shape:
+        `(), (batch, ..., channels)` to `(batch, ..., units)`.
+
+    Example:
+
+    ```python
+    dy = tfnode.layers.ConcatDense(2, "tanh")(t, y)
+    ```
+
+    Reference: Grathwohl et al., *FFJORD* (2019), section 4.
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
+        self.units = units
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, t_shape, y_shape):
+        self.kernel = self.add_weight(
+            shape=(1 + y_shape[-1], self.units), initializer=self.kernel_initializer, name="kernel"
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.units,), initializer=self.bias_initializer, name="bias"
+            )
+        self.built = True
+
+    def call(self, t, y):
+        kernel = ops.convert_to_tensor(self.kernel)
+        shift = t * kernel[0]  # (units,)
+        if self.bias is not None:
+            shift = shift + self.bias
+        return self.activation(ops.matmul(y, kernel[1:]) + shift)
+
+    def compute_output_shape(self, t_shape, y_shape):
+        return (*y_shape[:-1], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }

@@ -1,0 +1,111 @@
+"""`ConvDynamics`: the vector field of the paper's image classifier."""
+
+import keras
+
+from tfnode.layers.concat_conv2d import ConcatConv2D
+from tfnode.layers.time_batch_normalization import TimeBatchNormalization
+
+NORMS = ("batch", "group", "layer", None)
+
+
+def normalization(norm, channels, in_dynamics=False):
+    """The normalisation layer that an option of `norm` stands for, or `None`.
+
+    Raises:
+        ValueError: For an unknown option.
+    """
+    if norm == "batch":
+        if in_dynamics:
+            return TimeBatchNormalization()
+        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    if norm == "group":
+        # Two channels a group, as in the code of Chen et al.; any channels will do.
+        groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+        return keras.layers.GroupNormalization(groups, epsilon=1e-5)
+    if norm == "layer":
+        # Over the whole image, so that it is group normalisation with one group.
+        return keras.layers.GroupNormalization(1, epsilon=1e-5)
+    if norm is None:
+        return None
+    raise ValueError(f"`norm` must be one of {NORMS}. Received: norm={norm!r}")
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class ConvDynamics(keras.layers.Layer):
+    """Twice a convolution with time as a channel, ReLU, and a normalisation.
+
+    ```
+    dy/dt = norm(relu(conv([t, norm(relu(conv([t, y])))])))
+    ```
+
+    Args:
+        filters: Channels of the state and of the layer between, a positive int.
+        kernel_size: An int or a pair of ints.
+        norm: `"batch"` (`TimeBatchNormalization`: batch statistics in training, running
+            averages by time for inference), `"group"`, `"layer"`, or `None`.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        t: Scalar.
+        y: `(batch, height, width, filters)`.
+        training: As in any layer.
+
+    Input and output shape:
+        `(), (batch, height, width, filters)` to `(batch, height, width, filters)`.
+
+    Raises:
+        ValueError: If the state does not have `filters` channels.
+
+    Example:
+
+    ```python
+    block = tfnode.ODEBlock(tfnode.layers.ConvDynamics(64, norm="group"), solver="rk38")
+    ```
+
+    Reference: Chen et al. (2018), section 3.
+    """
+
+    def __init__(self, filters, kernel_size=3, norm="batch", **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.norm = norm
+        self.convolutions = [
+            ConcatConv2D(filters, kernel_size, activation="relu", use_bias=False, dtype=self.dtype_policy)
+            for _ in range(2)
+        ]
+        self.kernel_size = self.convolutions[0].kernel_size
+        self.norms = [normalization(norm, filters, in_dynamics=True) for _ in range(2)]
+
+    def build(self, t_shape, y_shape):
+        if y_shape[-1] != self.filters:
+            raise ValueError(
+                "The state must have as many channels as the dynamics have filters, since "
+                f"the derivative has them. Received: filters={self.filters}, y of shape {y_shape}"
+            )
+        for convolution, norm in zip(self.convolutions, self.norms):
+            convolution.build(t_shape, y_shape)
+            if isinstance(norm, TimeBatchNormalization):
+                norm.build(t_shape, y_shape)
+            elif norm is not None:
+                norm.build(y_shape)
+        self.built = True
+
+    def call(self, t, y, training=None):
+        for convolution, norm in zip(self.convolutions, self.norms):
+            y = convolution(t, y)
+            if isinstance(norm, TimeBatchNormalization):
+                y = norm(t, y, training=training)
+            elif norm is not None:
+                y = norm(y)
+        return y
+
+    def compute_output_shape(self, t_shape, y_shape):
+        return y_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "norm": self.norm,
+        }

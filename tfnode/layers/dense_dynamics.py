@@ -1,0 +1,59 @@
+"""`DenseDynamics`: a multilayer perceptron as a vector field."""
+
+import keras
+
+from tfnode.layers.concat_dense import ConcatDense
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class DenseDynamics(keras.layers.Layer):
+    """Multilayer perceptron of the state and the time, with the size of the state.
+
+    Args:
+        hidden_units: An int or a sequence of ints, the sizes of the hidden layers.
+        activation: Of the hidden layers, as in `keras.layers.Dense`. The last is linear.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        t: Scalar.
+        y: `(batch, ..., channels)`.
+
+    Input and output shape:
+        `(), (batch, ..., channels)` to `(batch, ..., channels)`.
+
+    Example:
+
+    ```python
+    block = tfnode.ODEBlock(tfnode.layers.DenseDynamics([32, 32]), solver="rk4")
+    ```
+    """
+
+    def __init__(self, hidden_units, activation="tanh", **kwargs):
+        super().__init__(**kwargs)
+        units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
+        self.hidden_units = units
+        self.activation = keras.activations.get(activation)
+        self.hidden = [ConcatDense(u, self.activation, dtype=self.dtype_policy) for u in units]
+
+    def build(self, t_shape, y_shape):
+        self.readout = ConcatDense(y_shape[-1], dtype=self.dtype_policy)
+        shape = y_shape
+        for layer in (*self.hidden, self.readout):
+            layer.build(t_shape, shape)
+            shape = layer.compute_output_shape(t_shape, shape)
+        self.built = True
+
+    def call(self, t, y):
+        for layer in (*self.hidden, self.readout):
+            y = layer(t, y)
+        return y
+
+    def compute_output_shape(self, t_shape, y_shape):
+        return y_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+        }

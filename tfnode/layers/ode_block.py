@@ -1,0 +1,170 @@
+"""`ODEBlock`: the solution of an ODE as a Keras layer."""
+
+import keras
+import tensorflow as tf
+
+from tfnode import gradients, solvers
+from tfnode.integrate import caller, solve
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class ODEBlock(keras.layers.Layer):
+    """Maps its input to the solution of an ODE that starts there.
+
+    ```
+    y(times[0]) = inputs,   dy/dt = dynamics(t, y),   outputs = y(times[-1])
+    ```
+
+    Args:
+        dynamics: A Keras layer, a Keras model, or a plain callable registered with
+            `keras.saving.register_keras_serializable`, called as `dynamics(t, y)`, or as
+            `dynamics(y)` if it is a layer with one input. Its output has the shape of `y`.
+        solver: A name, config or instance: see `tfnode.solvers`.
+        gradient: A name, config or instance: see `tfnode.gradients`.
+        times: At least two numbers, strictly increasing or decreasing.
+        return_sequences: Whether to return the states at all `times` or the last one.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `(batch, ...)`, or a nested structure of them.
+        times: 1-D tensor to use for this call instead of the layer's times.
+        training: As in any layer; it reaches the dynamics in the backward solve too.
+
+    Input and output shape:
+        The output has the shape of the input; `(batch, len(times), ...)` with
+        `return_sequences`. Half-precision input is solved in float32 and returned in half
+        precision; the dynamics compute in the dtype of their own policy.
+
+    Raises:
+        ValueError: If an argument is out of range, if the dynamics change the shape, or
+            if a layer in the dynamics has an activity regularizer: such a loss would
+            belong to one evaluation inside the solver, of which nobody knows the number.
+
+    Example:
+
+    ```python
+    dynamics = keras.Sequential([keras.layers.Dense(50, "tanh"), keras.layers.Dense(2)])
+    outputs = tfnode.ODEBlock(dynamics, solver="rk4")(inputs)
+    ```
+
+    Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
+    Equations* (2018).
+    """
+
+    def __init__(
+        self,
+        dynamics,
+        solver="rk4",
+        gradient="adjoint",
+        times=(0.0, 1.0),
+        return_sequences=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not callable(dynamics):
+            raise ValueError(
+                "`dynamics` must be a Keras layer, a Keras model or a callable. "
+                f"Received: dynamics={dynamics!r}"
+            )
+        self.dynamics = dynamics
+        self.solver = solvers.get(solver)
+        self.gradient = gradients.get(gradient)
+        self.times = tuple(float(t) for t in times)
+        steps = [after - before for before, after in zip(self.times, self.times[1:])]
+        if not steps or not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
+            raise ValueError(
+                "`times` must be at least two numbers, strictly increasing or strictly "
+                f"decreasing. Received: times={times}"
+            )
+        self.return_sequences = return_sequences
+
+    def build(self, inputs_shape, times_shape=None):
+        if isinstance(self.dynamics, keras.layers.Layer):
+            for layer in self.dynamics._flatten_layers():
+                if layer.activity_regularizer is not None:
+                    raise ValueError(
+                        "Layers in the dynamics cannot have an activity regularizer; use "
+                        f"`tfnode.regularizers` for the path. Received: {layer.name} with "
+                        f"activity_regularizer={layer.activity_regularizer}"
+                    )
+        # What a solve costs, summed since somebody last set them to zero. No weights of
+        # Keras's, so that they are neither counted nor saved with the model.
+        with tf.init_scope():
+            self._costs = {
+                name: tf.Variable(
+                    0,
+                    trainable=False,
+                    dtype=tf.int64,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                    name=f"{self.name}_{name}",
+                )
+                for name in ("solves", "forward", "backward")
+            }
+        if isinstance(self.dynamics, keras.layers.Layer):
+            self._build_dynamics(inputs_shape)
+        self.built = True
+
+    def _build_dynamics(self, inputs_shape):
+        """Calls the dynamics on symbols, which builds every layer in them."""
+        time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        state = keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, dtype=self.compute_dtype), inputs_shape
+        )
+        derivative = caller(self.dynamics)(keras.KerasTensor((), dtype=time_dtype), state)
+        shapes = [
+            keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                "The dynamics must return the shape of the state, since they are its "
+                f"derivative. Received: {self.dynamics.name} with output {shapes[0]} for "
+                f"state {shapes[1]}"
+            )
+
+    def call(self, inputs, times=None, training=None):
+        count = self._count if training is True else None
+        outputs, stats = solve(
+            self.dynamics,
+            inputs,
+            self.times if times is None else times,
+            self.solver,
+            self.gradient,
+            final_only=not self.return_sequences,
+            on_backward=count and (lambda s: count(backward=s.num_evaluations)),
+        )
+        if count is not None:
+            count(solves=1, forward=stats.num_evaluations)
+        if self.return_sequences:
+            outputs = tf.nest.map_structure(
+                lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
+            )  # (batch, times, ...)
+        return outputs
+
+    def _count(self, **costs):
+        for name, cost in costs.items():
+            self._costs[name].assign_add(tf.cast(cost, tf.int64))
+
+    def compute_output_shape(self, inputs_shape, times_shape=None):
+        if not self.return_sequences:
+            return inputs_shape
+        length = len(self.times) if times_shape is None else times_shape[0]
+        return keras.tree.map_shape_structure(
+            lambda shape: (shape[0], length, *shape[1:]), inputs_shape
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "dynamics": keras.saving.serialize_keras_object(self.dynamics),
+            "solver": solvers.serialize(self.solver),
+            "gradient": gradients.serialize(self.gradient),
+            "times": self.times,
+            "return_sequences": self.return_sequences,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["dynamics"] = keras.saving.deserialize_keras_object(config["dynamics"])
+        return cls(**config)

@@ -1,0 +1,121 @@
+"""`TimeBatchNormalization`: batch normalisation inside the dynamics of an ODE."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class TimeBatchNormalization(keras.layers.Layer):
+    """Batch normalisation of a state that changes with time.
+
+    In training it is batch normalisation: each evaluation is normalised by the mean and
+    variance of its own batch. For inference, plain batch normalisation keeps one running
+    average. Inside an ODE the layer is called at every stage of every step, on states
+    whose statistics differ from time to time, and one average describes none of them: the
+    accuracy in evaluation then falls tens of points below that in training. So this layer
+    keeps running averages at `knots` times, evenly spread over `times`: a batch at time
+    `t` updates the two knots around it, weighted by their distance, and inference
+    interpolates between them:
+
+    ```
+    mean(t) = sum_k w_k(t) moving_mean[k]      w_k(t) = max(0, 1 - |t - t_k| / spacing)
+    ```
+
+    Exact for the stages of one Runge-Kutta step over `times`, with the default knots: at
+    `0, 1/3, 2/3, 1` they are the stage times of the 3/8 rule. With more steps, or an
+    adaptive solver, give more knots. The backward solve of an adjoint, whose states are
+    others, leaves the averages alone.
+
+    Args:
+        momentum: Of the running averages, in [0, 1): `new = momentum * old + ...`.
+        epsilon: Added to the variance.
+        knots: Times at which averages are kept, an int of at least 2.
+        times: The first and last time of the ODE; times outside count as the nearer one.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        t: Scalar.
+        y: `(batch, ..., channels)`.
+        training: Whether to use the statistics of the batch.
+
+    Input and output shape:
+        `(), (batch, ..., channels)` to `(batch, ..., channels)`.
+
+    Example:
+
+    ```python
+    dy = tfnode.layers.TimeBatchNormalization()(t, y, training=True)
+    ```
+
+    Reference: Ioffe, Szegedy, *Batch Normalization* (2015); the averages by time are
+    this project's.
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
+        super().__init__(**kwargs)
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
+        if isinstance(knots, bool) or not isinstance(knots, int) or knots < 2:
+            raise ValueError(f"`knots` must be an int of at least 2. Received: knots={knots!r}")
+        if len(times) != 2 or times[0] == times[1]:
+            raise ValueError(f"`times` must be two different numbers. Received: times={times}")
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.knots = knots
+        self.times = tuple(float(t) for t in times)
+
+    def build(self, t_shape, y_shape):
+        channels = y_shape[-1]
+        self.gamma = self.add_weight(
+            shape=(channels,), initializer="ones", name="gamma", autocast=False
+        )
+        self.beta = self.add_weight(
+            shape=(channels,), initializer="zeros", name="beta", autocast=False
+        )
+        self.moving_mean, self.moving_variance = (
+            self.add_weight(
+                shape=(self.knots, channels),
+                initializer=initializer,
+                name=name,
+                trainable=False,
+                autocast=False,
+                aggregation="mean",
+            )
+            for name, initializer in (("moving_mean", "zeros"), ("moving_variance", "ones"))
+        )
+        self.built = True
+
+    def call(self, t, y, training=None):
+        dtype = self.variable_dtype
+        start, end = self.times
+        place = (ops.cast(t, dtype) - start) / (end - start) * (self.knots - 1)
+        place = ops.clip(place, 0, self.knots - 1)
+        distance = ops.abs(place - ops.arange(self.knots, dtype=dtype))
+        weights = ops.maximum(1.0 - distance, 0.0)[:, None]  # (knots, 1)
+        gamma, beta = (ops.convert_to_tensor(x) for x in (self.gamma, self.beta))
+        if training:
+            rows = ops.reshape(y, (-1, 1, 1, y.shape[-1]))
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                rows, gamma, beta, epsilon=self.epsilon, is_training=True
+            )
+            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                change = weights * (ops.stop_gradient(value) - moving)
+                moving.assign_add((1.0 - self.momentum) * change)
+            return ops.reshape(outputs, ops.shape(y))
+        mean = ops.sum(weights * self.moving_mean, 0)  # (channels,)
+        variance = ops.sum(weights * self.moving_variance, 0)
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
+
+    def compute_output_shape(self, t_shape, y_shape):
+        return y_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "knots": self.knots,
+            "times": self.times,
+        }

@@ -1,0 +1,53 @@
+"""Names, configs and instances of strategies: what `solvers` and `gradients` share."""
+
+import keras
+
+
+def get(kind: str, identifier, classes: dict, instance_of):
+    """Resolves an identifier the way Keras resolves optimizers.
+
+    Args:
+        kind: What is looked for, for the error: "solver", "gradient".
+        identifier: A name, a config made by `serialize`, or an instance.
+        classes: `name -> () -> class`.
+        instance_of: `() -> class` that instances must belong to.
+
+    Raises:
+        ValueError: If the identifier is none of those; the names are listed.
+    """
+    if isinstance(identifier, str):
+        # Without regard to case, as in Keras.
+        if identifier.lower() in classes:
+            return classes[identifier.lower()]()()
+    elif isinstance(identifier, dict):
+        return deserialize(kind, identifier, classes, instance_of)
+    elif isinstance(identifier, instance_of()):
+        return identifier
+    raise ValueError(
+        f"A {kind} is one of the names {sorted(classes)}, a config, or an instance of "
+        f"{instance_of().__name__}. Received: {identifier!r}"
+    )
+
+
+def serialize(kind: str, instance) -> dict:
+    """Config of a solver or gradient, for `get_config` of a layer."""
+    if not hasattr(instance, "get_config"):
+        raise ValueError(
+            f"This {kind} cannot be saved, since it has no `get_config`: use one of tfnode's, or "
+            "a subclass with `get_config`, registered by "
+            f"`keras.saving.register_keras_serializable`. Received: {instance!r}"
+        )
+    return keras.saving.serialize_keras_object(instance)
+
+
+def deserialize(kind: str, config, classes: dict, instance_of):
+    """The instance that a config of `serialize` describes."""
+    for load in classes.values():
+        load()  # Importing a class registers it with Keras.
+    try:
+        instance = keras.saving.deserialize_keras_object(config)
+    except TypeError as error:
+        raise ValueError(f"Not the config of a {kind}. Received: {config!r}") from error
+    if not isinstance(instance, instance_of()):
+        raise ValueError(f"Not the config of a {kind}. Received: {config!r}")
+    return instance

@@ -1,0 +1,199 @@
+"""Fixed-step explicit Runge-Kutta solvers."""
+
+import keras
+import tensorflow as tf
+
+from tfnode.solvers.runge_kutta import RungeKutta, add, increment, stages
+from tfnode.solvers.tableau import ButcherTableau
+from tfnode.solvers.trajectory import Stats, Trajectory
+
+# Up to this many steps are written out, which spares the graph a loop; more are a loop,
+# so that the time to trace and compile does not grow with their number.
+UNROLLED_STEPS = 4
+
+
+class FixedStep(RungeKutta):
+    """Explicit Runge-Kutta with steps of a fixed size.
+
+    Every interval `[t[i], t[i+1]]` of the requested times is cut into equal steps, so the
+    solution lands on the times and the vector field is never evaluated outside them.
+
+    Args:
+        num_steps: Steps in each interval, an int of at least 1. Default 1.
+        step_size: The largest step, in units of time, instead of `num_steps`: an interval
+            takes as many equal steps as keep them at or below it.
+
+    Raises:
+        ValueError: If both arguments are given, or one is out of range.
+    """
+
+    def __init__(self, num_steps: int | None = None, step_size: float | None = None):
+        if num_steps is not None and step_size is not None:
+            raise ValueError(
+                "Give `num_steps` or `step_size`, not both. "
+                f"Received: num_steps={num_steps}, step_size={step_size}"
+            )
+        if step_size is None:
+            num_steps = 1 if num_steps is None else num_steps
+            if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
+                raise ValueError(
+                    "`num_steps` must be an int of at least 1: the number of steps in each "
+                    f"interval of the times. Received: num_steps={num_steps!r}"
+                )
+        elif (
+            isinstance(step_size, bool)
+            or not isinstance(step_size, (int, float))
+            or not 0.0 < step_size < float("inf")
+        ):
+            raise ValueError(
+                "`step_size` must be a positive, finite number, also where time runs "
+                f"backward. Received: step_size={step_size!r}"
+            )
+        super().__init__()
+        self.num_steps = num_steps
+        self.step_size = step_size
+
+    def get_config(self):
+        return {"num_steps": self.num_steps, "step_size": self.step_size}
+
+    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+        y0, quadratures = list(y0), list(quadratures)
+        intervals = times.shape[0] - 1 if times.shape[0] else tf.shape(times)[0] - 1
+        total = self._total_steps(times, intervals)
+        stats = Stats(total * self.tableau.stages, total, tf.zeros([], tf.int32))
+        if self._unrolled(intervals):
+            states, y, q = [y0], y0, quadratures
+            for i in range(intervals):
+                y, q = self._interval(field, times[i], times[i + 1], y, q)
+                states.append(y)
+            if not final_only:
+                y = [tf.stack(component) for component in zip(*states)]
+            return Trajectory(y, q, stats)
+
+        arrays = []
+        if not final_only:
+            arrays = [tf.TensorArray(x.dtype, intervals + 1, element_shape=x.shape) for x in y0]
+            arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
+
+        def body(i, y, q, arrays):
+            y, q = self._interval(field, tf.gather(times, i), tf.gather(times, i + 1), y, q)
+            arrays = [array.write(i + 1, x) for array, x in zip(arrays, y)]
+            return i + 1, y, q, arrays
+
+        _, y, q, arrays = tf.while_loop(
+            lambda i, *_: i < intervals,
+            body,
+            (0, y0, quadratures, arrays),
+            maximum_iterations=intervals,
+        )
+        return Trajectory(y if final_only else [a.stack() for a in arrays], q, stats)
+
+    def _unrolled(self, intervals):
+        static = isinstance(intervals, int) and self.num_steps is not None
+        return static and intervals * self.num_steps <= UNROLLED_STEPS
+
+    def _steps(self, t0, t1):
+        """Steps in the interval from `t0` to `t1`: an int where it is known."""
+        if self.num_steps is not None:
+            return self.num_steps
+        # A whole number of steps must not become one more by rounding.
+        exact = tf.abs(t1 - t0) / tf.cast(self.step_size, t0.dtype)
+        slack = 8.0 * exact * (1.2e-7 if t0.dtype == tf.float32 else 2.3e-16)
+        return tf.maximum(tf.cast(tf.math.ceil(exact - slack), tf.int32), 1)
+
+    def _total_steps(self, times, intervals):
+        if self.num_steps is not None:
+            return tf.convert_to_tensor(intervals * self.num_steps, tf.int32)
+        return tf.reduce_sum(self._steps(times[:-1], times[1:]))
+
+    def _interval(self, field, t0, t1, y, q):
+        steps = self._steps(t0, t1)
+        h = (t1 - t0) / tf.cast(steps, t0.dtype)
+        if isinstance(steps, int) and steps <= UNROLLED_STEPS:
+            for j in range(steps):
+                y, q = self._step(field, t0 + j * h, y, q, h)
+            return y, q
+
+        def body(j, y, q):
+            return j + 1, *self._step(field, t0 + tf.cast(j, h.dtype) * h, y, q, h)
+
+        _, y, q = tf.while_loop(
+            lambda j, *_: j < steps,
+            body,
+            (0, y, q),
+            maximum_iterations=steps if isinstance(steps, int) else None,
+        )
+        return y, q
+
+    def _step(self, field, t, y, q, h):
+        ks, qs = stages(self.tableau, field, t, y, h)
+        y = add(y, increment(self.tableau.b, h, ks))
+        return y, add(q, increment(self.tableau.b, h, qs)) if q else q
+
+    def _chosen_times(self, initial_time, final_time):
+        steps = self._steps(initial_time, final_time)
+        fractions = tf.range(1, steps + 1, dtype=tf.int32) / steps
+        return initial_time + tf.cast(fractions, initial_time.dtype) * (final_time - initial_time)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Euler(FixedStep):
+    """Euler's method: order 1, 1 stage, 1 evaluation a step.
+
+    Reference: Hairer, Norsett, Wanner (1993), section I.7.
+    """
+
+    tableau = ButcherTableau(c=(0.0,), a=((),), b=(1.0,), order=1)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Midpoint(FixedStep):
+    """The explicit midpoint rule: order 2, 2 stages, 2 evaluations a step.
+
+    Reference: Hairer, Norsett, Wanner (1993), section II.1, equation (1.3').
+    """
+
+    tableau = ButcherTableau(c=(0.0, 0.5), a=((), (0.5,)), b=(0.0, 1.0), order=2)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Heun(FixedStep):
+    """Heun's method, the explicit trapezoidal rule: order 2, 2 stages, 2 evaluations a step.
+
+    Reference: Hairer, Norsett, Wanner (1993), section II.1.
+    """
+
+    tableau = ButcherTableau(c=(0.0, 1.0), a=((), (1.0,)), b=(0.5, 0.5), order=2)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class RK4(FixedStep):
+    """The classic Runge-Kutta method: order 4, 4 stages, 4 evaluations a step.
+
+    Reference: Kutta (1901); Hairer, Norsett, Wanner (1993), table II.1.2, left.
+    """
+
+    tableau = ButcherTableau(
+        c=(0.0, 0.5, 0.5, 1.0),
+        a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+        b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+        order=4,
+    )
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class RK38(FixedStep):
+    """The 3/8 rule: order 4, 4 stages, 4 evaluations a step.
+
+    This is the method behind `method="rk4"` in torchdiffeq, and so the "Runge-Kutta with
+    fixed steps" of experiments made with it.
+
+    Reference: Kutta (1901); Hairer, Norsett, Wanner (1993), table II.1.2, right.
+    """
+
+    tableau = ButcherTableau(
+        c=(0.0, 1 / 3, 2 / 3, 1.0),
+        a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+        b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+        order=4,
+    )

@@ -1,0 +1,161 @@
+"""What the explicit Runge-Kutta solvers share: one stage loop and TFP's interface."""
+
+import collections
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfnode.solvers.tableau import ButcherTableau
+from tfnode.solvers.trajectory import Trajectory
+
+
+class Diagnostics(
+    collections.namedtuple(
+        "Diagnostics",
+        [
+            "num_ode_fn_evaluations",
+            "num_jacobian_evaluations",
+            "num_matrix_factorizations",
+            "status",
+        ],
+    ),
+    tfp.math.ode.Diagnostics,
+):
+    """TFP's view of `Stats`."""
+
+    __slots__ = ()
+
+
+def increment(weights, h, derivatives):
+    """`h * sum_i weights[i] * derivatives[i]` for each component, zero weights skipped.
+
+    `h` is a scalar of the time's dtype; the products with the weights are made in that
+    dtype, before the cast to the component's.
+    """
+    terms = [(w, k) for w, k in zip(weights, derivatives) if w != 0.0]
+    return [
+        tf.add_n([tf.cast(h * w, k[n].dtype) * k[n] for w, k in terms])
+        for n in range(len(terms[0][1]))
+    ]
+
+
+def add(left, right):
+    """Componentwise sum of two lists of tensors, with the static shapes of the first."""
+    total = [x + y for x, y in zip(left, right)]
+    for x, z in zip(left, total):
+        z.set_shape(x.shape)
+    return total
+
+
+def stages(tableau: ButcherTableau, field, t, y, h, first=None):
+    """Evaluates the stages of one step.
+
+    Args:
+        tableau: The method.
+        field: `field(t, y) -> (dy, dq)` over lists of tensors: the derivative of the
+            state and the integrands of the quadratures. The latter may depend on the
+            state but the state never on them, so they need no stage values.
+        t, h: Scalars of the time's dtype; `h` is negative for a step back in time.
+        y: List of tensors.
+        first: The first stage where it is known already, as `field` returned it.
+
+    Returns:
+        `(ks, qs)`: for each stage the list of derivatives and that of integrands.
+    """
+    ks, qs = [], []
+    for i in range(tableau.stages):
+        if i == 0:
+            dy, dq = field(t, y) if first is None else first
+        else:
+            stage = add(y, increment(tableau.a[i], h, ks))
+            dy, dq = field(t + tableau.c[i] * h, stage)
+        ks.append(dy)
+        qs.append(dq)
+    return ks, qs
+
+
+class RungeKutta(tfp.math.ode.Solver):
+    """Base of the explicit Runge-Kutta solvers.
+
+    A subclass sets `tableau` and defines `integrate`. That is what `tfnode.odeint` calls;
+    `solve`, which is TFP's, goes to the same code, so a solver serves both.
+
+    Attributes:
+        tableau: The method, a `ButcherTableau`.
+    """
+
+    tableau: ButcherTableau
+
+    def __init__(self):
+        super().__init__(make_adjoint_solver_fn=None, validate_args=False, name=type(self).__name__)
+
+    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+        """Integrates from `times[0]` through `times[-1]`, in either direction.
+
+        Args:
+            field: `field(t, y) -> (dy, dq)` over lists of tensors, `t` a scalar of the
+                dtype of `times`.
+            y0: List of tensors, float32 or float64.
+            times: 1-D tensor, float32 or float64, strictly monotonic.
+            quadratures: List of tensors, the initial values of `q` in `dq/dt = dq(t, y)`.
+            final_only: Whether only the state at the last time is wanted.
+
+        Returns:
+            A `Trajectory`.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a solver from what `get_config` returned."""
+        return cls(**config)
+
+    def _solve(
+        self,
+        ode_fn,
+        initial_time,
+        initial_state,
+        solution_times,
+        jacobian_fn=None,
+        jacobian_sparsity=None,
+        batch_ndims=None,
+        previous_solver_internal_state=None,
+    ):
+        # Explicit methods have no use for Jacobians; nothing carries over between solves.
+        del jacobian_fn, jacobian_sparsity, batch_ndims, previous_solver_internal_state
+        y0 = tf.nest.flatten(initial_state)
+        time_dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
+        initial_time = tf.cast(initial_time, time_dtype)
+        if isinstance(solution_times, tfp.math.ode.ChosenBySolver):
+            solution_times = self._chosen_times(
+                initial_time, tf.cast(solution_times.final_time, time_dtype)
+            )
+        solution_times = tf.cast(solution_times, time_dtype)
+
+        def field(t, y):
+            dy = ode_fn(t, tf.nest.pack_sequence_as(initial_state, y))
+            return tf.nest.flatten(dy), []
+
+        times = tf.concat([initial_time[tf.newaxis], solution_times], 0)
+        trajectory = self.integrate(field, y0, times)
+        zero = tf.zeros([], tf.int32)
+        return tfp.math.ode.Results(
+            times=solution_times,
+            states=tf.nest.pack_sequence_as(initial_state, [y[1:] for y in trajectory.states]),
+            diagnostics=Diagnostics(trajectory.stats.num_evaluations, zero, zero, zero),
+            solver_internal_state=(),
+        )
+
+    def _chosen_times(self, initial_time, final_time):
+        """The times that the solver picks when TFP's caller leaves them to it."""
+        del initial_time
+        return final_time[tf.newaxis]
+
+    def _initialize_solver_internal_state(self, ode_fn, initial_time, initial_state):
+        del ode_fn, initial_time, initial_state
+        return ()

@@ -1,0 +1,34 @@
+"""What a solver returns."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Stats(NamedTuple):
+    """What a solve cost. Scalar int32 tensors, counted by the solver itself.
+
+    Attributes:
+        num_evaluations: Evaluations of the vector field (NFE).
+        num_steps: Accepted steps.
+        num_rejected: Rejected steps.
+    """
+
+    num_evaluations: tf.Tensor
+    num_steps: tf.Tensor
+    num_rejected: tf.Tensor
+
+
+class Trajectory(NamedTuple):
+    """What `integrate` returns.
+
+    Attributes:
+        states: A list with one tensor for each component of the state, stacked over the
+            times on axis 0, or the last state alone where only that was asked for.
+        quadratures: A list: the quadratures at the last time.
+        stats: `Stats`.
+    """
+
+    states: list
+    quadratures: list
+    stats: Stats
