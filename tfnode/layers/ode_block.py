@@ -145,6 +145,20 @@ class ODEBlock(keras.layers.Layer):
         for name, cost in costs.items():
             self._costs[name].assign_add(tf.cast(cost, tf.int64))
 
+    def costs(self):
+        """What solves in training cost since `reset_costs`.
+
+        Returns:
+            A dict of ints: `solves`, and evaluations of the vector field `forward` and
+            `backward`.
+        """
+        return {name: int(variable.read_value()) for name, variable in self._costs.items()}
+
+    def reset_costs(self):
+        """Counts from zero again."""
+        for variable in self._costs.values():
+            variable.assign(0)
+
     def compute_output_shape(self, inputs_shape, times_shape=None):
         if not self.return_sequences:
             return inputs_shape

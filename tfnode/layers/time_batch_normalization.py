@@ -19,8 +19,12 @@ class TimeBatchNormalization(keras.layers.Layer):
     interpolates between them:
 
     ```
-    mean(t) = sum_k w_k(t) moving_mean[k]      w_k(t) = max(0, 1 - |t - t_k| / spacing)
+    mean(t) = sum_k s_k(t) moving_mean[k] / sum_k s_k(t) weight[k]
+    s_k(t)  = max(0, 1 - |t - t_k| / spacing)
     ```
+
+    All start from zero, and `weight` is the average of ones, so that the first batches do
+    not count for less (as in Adam) and a knot that was never seen does not count at all.
 
     Exact for the stages of one Runge-Kutta step over `times`, with the default knots: at
     `0, 1/3, 2/3, 1` they are the stage times of the 3/8 rule. With more steps, or an
@@ -28,7 +32,8 @@ class TimeBatchNormalization(keras.layers.Layer):
     others, leaves the averages alone.
 
     Args:
-        momentum: Of the running averages, in [0, 1): `new = momentum * old + ...`.
+        momentum: Of the running averages, in [0, 1). The stages amplify an error in the
+            statistics, so they want a longer average than elsewhere.
         epsilon: Added to the variance.
         knots: Times at which averages are kept, an int of at least 2.
         times: The first and last time of the ODE; times outside count as the nearer one.
@@ -52,7 +57,7 @@ class TimeBatchNormalization(keras.layers.Layer):
     this project's.
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
+    def __init__(self, momentum=0.99, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
         super().__init__(**kwargs)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
@@ -73,16 +78,16 @@ class TimeBatchNormalization(keras.layers.Layer):
         self.beta = self.add_weight(
             shape=(channels,), initializer="zeros", name="beta", autocast=False
         )
-        self.moving_mean, self.moving_variance = (
+        self.moving_mean, self.moving_variance, self.weight = (
             self.add_weight(
-                shape=(self.knots, channels),
-                initializer=initializer,
+                shape=(self.knots, size),
+                initializer="zeros",
                 name=name,
                 trainable=False,
                 autocast=False,
                 aggregation="mean",
             )
-            for name, initializer in (("moving_mean", "zeros"), ("moving_variance", "ones"))
+            for name, size in (("moving_mean", channels), ("moving_variance", channels), ("weight", 1))
         )
         self.built = True
 
@@ -92,19 +97,24 @@ class TimeBatchNormalization(keras.layers.Layer):
         place = (ops.cast(t, dtype) - start) / (end - start) * (self.knots - 1)
         place = ops.clip(place, 0, self.knots - 1)
         distance = ops.abs(place - ops.arange(self.knots, dtype=dtype))
-        weights = ops.maximum(1.0 - distance, 0.0)[:, None]  # (knots, 1)
+        share = ops.maximum(1.0 - distance, 0.0)[:, None]  # (knots, 1)
         gamma, beta = (ops.convert_to_tensor(x) for x in (self.gamma, self.beta))
         if training:
             rows = ops.reshape(y, (-1, 1, 1, y.shape[-1]))
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 rows, gamma, beta, epsilon=self.epsilon, is_training=True
             )
-            for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                change = weights * (ops.stop_gradient(value) - moving)
-                moving.assign_add((1.0 - self.momentum) * change)
+            rate = (1.0 - self.momentum) * share
+            self.moving_mean.assign_add(rate * (ops.stop_gradient(mean) - self.moving_mean))
+            self.moving_variance.assign_add(
+                rate * (ops.stop_gradient(variance) - self.moving_variance)
+            )
+            self.weight.assign_add(rate * (1.0 - self.weight))
             return ops.reshape(outputs, ops.shape(y))
-        mean = ops.sum(weights * self.moving_mean, 0)  # (channels,)
-        variance = ops.sum(weights * self.moving_variance, 0)
+        weight = ops.sum(share * self.weight)
+        mean = tf.math.divide_no_nan(ops.sum(share * self.moving_mean, 0), weight)  # (channels,)
+        variance = tf.math.divide_no_nan(ops.sum(share * self.moving_variance, 0), weight)
+        variance = ops.where(weight > 0.0, variance, 1.0)
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
 

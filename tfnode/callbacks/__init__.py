@@ -1,0 +1,7 @@
+"""Keras callbacks."""
+
+from tfnode.callbacks.curve_export import CurveExport
+from tfnode.callbacks.save_best import SaveBest
+from tfnode.callbacks.solver_stats import SolverStats
+
+__all__ = ["CurveExport", "SaveBest", "SolverStats"]

@@ -1,0 +1,55 @@
+"""`CurveExport`: loss and accuracy of every epoch, as CSV and PNG."""
+
+import pathlib
+import time
+
+import keras
+
+from tfnode import plots
+from tfnode.run_dir import CURVES, HISTORY, HISTORY_COLUMNS, read_history, write_history
+
+
+class CurveExport(keras.callbacks.Callback):
+    """Writes `history.csv` and `curves.png` after every epoch, each file whole.
+
+    Args:
+        directory: The folder, made where it is missing.
+
+    The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
+    `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
+    the logs do not have them. Where training starts after the first epoch, the earlier
+    rows of an existing file are kept.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tfnode.callbacks.CurveExport("logs/mine")])
+    ```
+    """
+
+    def __init__(self, directory):
+        super().__init__()
+        self.directory = pathlib.Path(directory)
+        self.rows = []
+
+    def on_train_begin(self, logs=None):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.rows = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.rows is None:
+            path = self.directory / HISTORY
+            earlier = read_history(path) if epoch > 0 and path.exists() else []
+            self.rows = [row for row in earlier if row["epoch"] <= epoch]
+            for row in self.rows:
+                row["epoch"] = int(row["epoch"])
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {name: (logs or {}).get(name) for name in HISTORY_COLUMNS}
+        row["epoch"] = epoch + 1
+        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["seconds"] = round(time.perf_counter() - self._start, 3)
+        self.rows.append(row)
+        write_history(self.directory / HISTORY, self.rows)
+        plots.save_history(self.rows, self.directory / CURVES)

@@ -1,0 +1,81 @@
+"""What a loader returns, and its way into training."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+MEAN = 0.1307
+STANDARD_DEVIATION = 0.3081
+
+
+class DataError(ValueError):
+    """Data that cannot be had or used; the message says what to do."""
+
+
+class Dataset(NamedTuple):
+    """Images with labels, in memory.
+
+    Attributes:
+        name: What was loaded: `"mnist"` or `"digits"`.
+        source: Where it came from, for people.
+        x_train, x_test: uint8, `(samples, 28, 28, 1)`, 0 is background.
+        y_train, y_test: uint8, `(samples,)`, the digit.
+    """
+
+    name: str
+    source: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+    def training_batches(self, batch_size, seed, epoch=0):
+        """Batches without end for training, shuffled anew in each epoch.
+
+        The order in an epoch depends on `seed` and the epoch's number alone, so training
+        can be taken up anywhere. The last batch of an epoch is smaller where the batch
+        size does not divide the samples: an epoch has `steps(batch_size)` batches.
+
+        Args:
+            batch_size: Samples in a batch.
+            seed: Seed of the shuffling.
+            epoch: The first epoch, from 0.
+
+        Returns:
+            A `tf.data.Dataset` of `(images, labels)`: float32 `(batch, 28, 28, 1)`,
+            normalised, and uint8 `(batch,)`.
+        """
+        images, labels = tf.constant(self.x_train), tf.constant(self.y_train)
+        size = len(self.y_train)
+
+        def order(number):
+            indices = tf.random.experimental.stateless_shuffle(
+                tf.range(size), seed=tf.stack([tf.cast(seed, tf.int64), number])
+            )
+            return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+
+        return (
+            tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
+            .flat_map(order)
+            .map(lambda i: (normalize(tf.gather(images, i)), tf.gather(labels, i)))
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def test_batches(self, batch_size):
+        """The test set once, in order; batches as in `training_batches`."""
+        return (
+            tf.data.Dataset.from_tensor_slices((self.x_test, self.y_test))
+            .batch(batch_size)
+            .map(lambda x, y: (normalize(x), y))
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+    def steps(self, batch_size):
+        """Training batches in an epoch."""
+        return -(-len(self.y_train) // batch_size)
+
+
+def normalize(images):
+    """Images of 0 to 255 as float32 with MNIST's mean and standard deviation taken out."""
+    return (tf.cast(images, tf.float32) / 255.0 - MEAN) / STANDARD_DEVIATION

@@ -1,0 +1,53 @@
+"""Figures of training curves. Imports no TensorFlow."""
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tfnode.run_dir import replacing
+
+
+def new_figure(columns=1, width=5.0, height=3.6):
+    """A figure with `columns` axes side by side, drawn without a display.
+
+    Returns:
+        `(figure, list of axes)`.
+    """
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def draw_curves(axis, curves, ylabel):
+    """Draws `{label: (epochs, values)}` over epochs."""
+    for label, (epochs, values) in curves.items():
+        axis.plot(epochs, values, marker="o", markersize=3, label=label)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    if curves:
+        axis.legend()
+
+
+def column(rows, name):
+    """`(epochs, values)` of one column of a history, without its gaps."""
+    pairs = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
+    return [p[0] for p in pairs], [p[1] for p in pairs]
+
+
+def save(figure, path):
+    """Writes a figure as PNG, whole or not at all."""
+    with replacing(path) as temporary, matplotlib.rc_context({"font.size": 9}):
+        # No version or date inside, so that the same curves give the same file.
+        figure.savefig(temporary, dpi=130, metadata={"Software": None})
+
+
+def save_history(rows, path):
+    """The two figures of one run: loss and accuracy, train and test."""
+    figure, axes = new_figure(columns=2)
+    for axis, name in zip(axes, ("loss", "accuracy")):
+        curves = {"train": column(rows, name), "test": column(rows, f"val_{name}")}
+        draw_curves(axis, curves, name)
+    save(figure, path)

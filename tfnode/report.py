@@ -1,0 +1,147 @@
+"""`python -m tfnode.report RUN_DIR... --out DIR`: curves of any runs, overlaid.
+
+Writes the paper's four figures (training and testing, loss and accuracy) and a table in
+Markdown and JSON. Reads files only, and imports no TensorFlow.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from tfnode import plots
+from tfnode.run_dir import HISTORY, METRICS, RunError, read_history, read_json, replacing, write_json
+
+FIGURES = {
+    "training_loss": "loss",
+    "training_accuracy": "accuracy",
+    "testing_loss": "val_loss",
+    "testing_accuracy": "val_accuracy",
+}
+
+TABLE = {
+    "run": "run",
+    "dataset": "data",
+    "parameters": "parameters",
+    "epochs": "epochs",
+    "accuracy": "training accuracy",
+    "val_accuracy": "test accuracy",
+    "best_val_accuracy": "best test accuracy",
+    "largest_gap": "largest gap",
+    "seconds_per_epoch": "seconds an epoch",
+    "nfe_forward": "NFE forward",
+    "nfe_backward": "NFE backward",
+}
+
+
+def main(arguments=None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tfnode.report", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="run directories to compare")
+    parser.add_argument("--out", default="report", metavar="DIR", help="folder for the report")
+    options = parser.parse_args(arguments)
+    try:
+        paths = write_report(options.runs, options.out)
+    except (RunError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    print("wrote " + ", ".join(str(p) for p in paths))
+    return 0
+
+
+def write_report(runs, out):
+    """Writes the figures and tables of `runs` into the folder `out`.
+
+    Args:
+        runs: Paths of run directories.
+        out: Path of a folder; it is made where it is missing.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        RunError: If a run cannot be read, or holds no epoch; nothing is written then.
+    """
+    histories, table = {}, []
+    for label, run in zip(_labels(runs), runs):
+        folder = pathlib.Path(run)
+        if not folder.is_dir():
+            raise RunError(f"Expected a run directory. Received: {run}")
+        histories[label] = read_history(folder / HISTORY)
+        if not histories[label]:
+            raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
+        table.append(_row(label, histories[label], read_json(folder / METRICS)))
+
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for figure_name, name in FIGURES.items():
+        figure, (axis,) = plots.new_figure()
+        curves = {label: plots.column(rows, name) for label, rows in histories.items()}
+        plots.draw_curves(axis, curves, figure_name.replace("_", " "))
+        written.append(out / f"{figure_name}.png")
+        plots.save(figure, written[-1])
+    written.append(out / "table.md")
+    with replacing(written[-1]) as temporary:
+        temporary.write_text(_markdown(table), encoding="utf-8")
+    written.append(out / "table.json")
+    write_json(written[-1], {"runs": table})
+    return written
+
+
+def _labels(runs):
+    """The last parts of the paths, with as many more as make them differ."""
+    parts = [pathlib.Path(run).resolve().parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(p[-depth:]) for p in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise RunError(f"Expected different run directories. Received: {' '.join(map(str, runs))}")
+
+
+def _row(label, rows, metrics):
+    """One row of the table, from the history and what only the metrics know."""
+    last = rows[-1]
+    tests = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]
+    gaps = [
+        row["accuracy"] - row["val_accuracy"]
+        for row in rows
+        if row["accuracy"] is not None and row["val_accuracy"] is not None
+    ]
+    seconds = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
+    return {
+        "run": label,
+        "dataset": metrics.get("dataset"),
+        "parameters": metrics.get("parameters"),
+        "epochs": len(rows),
+        "accuracy": last["accuracy"],
+        "val_accuracy": last["val_accuracy"],
+        "best_val_accuracy": max(tests, default=None),
+        # In points: how far testing falls below training in the worst epoch.
+        "largest_gap": max(gaps, default=None),
+        "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+        "nfe_forward": last["nfe_forward"],
+        "nfe_backward": last["nfe_backward"],
+    }
+
+
+def _markdown(table):
+    """The table in Markdown."""
+
+    def cell(name, value):
+        if value is None:
+            return "–"
+        if name == "largest_gap":
+            return f"{100 * value:.2f} points"
+        if "accuracy" in name:
+            return f"{100 * value:.2f} %"
+        if name in ("seconds_per_epoch", "nfe_forward", "nfe_backward"):
+            return f"{value:.4g}"
+        return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")
+
+    lines = [list(TABLE.values()), ["---"] * len(TABLE)]
+    lines += [[cell(name, row[name]) for name in TABLE] for row in table]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

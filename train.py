@@ -1,0 +1,101 @@
+"""Trains a model: `python train.py --model=ode`. See `python train.py --help`."""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
+MODELS = ("ode", "resnet")
+# Flags that stand for a setting of the same name.
+SETTINGS = (
+    "dataset",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "strategy",
+    "precision",
+    "deterministic",
+)
+
+flags.DEFINE_enum("model", "ode", MODELS, "What to train: picks configs/<model>.py.")
+flags.DEFINE_enum(
+    "dataset",
+    None,
+    ("auto", "mnist", "digits"),
+    "auto is MNIST where it can be had, otherwise scikit-learn's digits.",
+)
+flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or MNIST's four IDX files.")
+flags.DEFINE_string(
+    "log_dir",
+    None,
+    "Run directory. Default: logs/<model>, or the next free one.",
+    allow_override=True,  # absl's own logging has a flag of this name.
+)
+flags.DEFINE_integer("epochs", None, "Passes over the training data.", lower_bound=1)
+flags.DEFINE_integer("batch_size", None, "Samples in a batch.", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "Adam's learning rate.", lower_bound=1e-30)
+flags.DEFINE_integer("seed", None, "Seed of weights and shuffling.", lower_bound=0)
+flags.DEFINE_enum("strategy", None, ("none", "mirrored"), "Devices: one, or all of this machine.")
+flags.DEFINE_enum(
+    "precision", None, ("float32", "mixed_bfloat16", "mixed_float16"), "Precision of the layers."
+)
+flags.DEFINE_bool("deterministic", None, "Bit-identical repeats, slower.")
+flags.DEFINE_bool("overwrite", False, "Replace the run in --log_dir.")
+flags.DEFINE_bool("debug", False, "Show tracebacks.")
+FLAGS = flags.FLAGS
+
+
+def parse(arguments):
+    """Parses the flags, with the config file of the model that they name.
+
+    Raises:
+        SystemExit: With status 2, if a flag or setting is unknown or has a bad value.
+    """
+    # --config.* can be parsed only once the model's file is known.
+    model = FLAGS["model"].default
+    try:
+        known = flags.FlagValues()
+        flags.DEFINE_enum("model", model, MODELS, "", flag_values=known)
+        known(arguments, known_only=True)
+        model = known.model
+        config_flags.DEFINE_config_file("config", str(CONFIGS / f"{model}.py"))
+        rest = FLAGS(arguments)
+        if len(rest) > 1:
+            raise flags.Error(f"Unexpected argument: {rest[1]}")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        print(f"train.py: {message}", file=sys.stderr)
+        ours = sorted(f.name for f in FLAGS.flags_by_module_dict()[sys.argv[0]])
+        print(f"Flags: {' '.join('--' + name for name in ours)}", file=sys.stderr)
+        sys.exit(2)
+    return rest
+
+
+def main(arguments):
+    """Runs the experiment that the flags describe."""
+    del arguments
+    config = FLAGS.config
+    for name in SETTINGS:
+        if FLAGS[name].value is not None:
+            config[name] = FLAGS[name].value
+    # Here, so that bad flags are refused before TensorFlow is loaded.
+    from tfnode import experiment
+
+    try:
+        experiment.run(
+            config, log_dir=FLAGS.log_dir, data_dir=FLAGS.data_dir, overwrite=FLAGS.overwrite
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if FLAGS.debug:
+            raise
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)
