@@ -127,7 +127,10 @@ def _compiled_model(config):
 def _fit(config, dataset, model, directory):
     steps = dataset.steps(config.batch_size)
     batches = dataset.training_batches(config.batch_size, config.seed)
+    # Other batches than those of the first epoch.
+    calibration = dataset.training_batches(config.batch_size, config.seed, epoch=config.epochs)
     listeners = [
+        callbacks.Recalibrate(calibration, steps=min(steps, 100)),
         callbacks.SolverStats(),
         callbacks.CurveExport(directory),
         callbacks.SaveBest(directory / run_dir.BEST),

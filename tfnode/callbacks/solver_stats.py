@@ -8,7 +8,7 @@ from tfnode.layers import ODEBlock
 class SolverStats(keras.callbacks.Callback):
     """Adds the evaluations of the vector field (NFE) to the logs of every epoch.
 
-    `nfe_forward` and `nfe_backward` are the mean evaluations of one training step, summed
+    `nfe_forward` and `nfe_backward` are the mean evaluations of one solve in training, summed
     over the `ODEBlock`s of the model, counted by the solver in the forward and in the
     backward solve. A gradient method without a backward solve has none.
 
@@ -32,7 +32,7 @@ class SolverStats(keras.callbacks.Callback):
             return
         costs = [block.costs() for block in blocks]
         for name in ("forward", "backward"):
-            logs[f"nfe_{name}"] = sum(c[name] / max(c["solves"], 1) for c in costs)
+            logs[f"nfe_{name}"] = sum(c[name] / max(c[f"{name}_solves"], 1) for c in costs)
 
     def _blocks(self):
         return [layer for layer in self.model._flatten_layers() if isinstance(layer, ODEBlock)]

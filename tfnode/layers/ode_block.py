@@ -99,7 +99,7 @@ class ODEBlock(keras.layers.Layer):
                     aggregation=tf.VariableAggregation.SUM,
                     name=f"{self.name}_{name}",
                 )
-                for name in ("solves", "forward", "backward")
+                for name in ("forward_solves", "forward", "backward_solves", "backward")
             }
         if isinstance(self.dynamics, keras.layers.Layer):
             self._build_dynamics(inputs_shape)
@@ -131,26 +131,26 @@ class ODEBlock(keras.layers.Layer):
             self.solver,
             self.gradient,
             final_only=not self.return_sequences,
-            on_backward=count and (lambda s: count(backward=s.num_evaluations)),
+            on_backward=count and (lambda s: count("backward", s)),
         )
         if count is not None:
-            count(solves=1, forward=stats.num_evaluations)
+            count("forward", stats)
         if self.return_sequences:
             outputs = tf.nest.map_structure(
                 lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
             )  # (batch, times, ...)
         return outputs
 
-    def _count(self, **costs):
-        for name, cost in costs.items():
-            self._costs[name].assign_add(tf.cast(cost, tf.int64))
+    def _count(self, direction, stats):
+        self._costs[f"{direction}_solves"].assign_add(1)
+        self._costs[direction].assign_add(tf.cast(stats.num_evaluations, tf.int64))
 
     def costs(self):
         """What solves in training cost since `reset_costs`.
 
         Returns:
-            A dict of ints: `solves`, and evaluations of the vector field `forward` and
-            `backward`.
+            A dict of ints: `forward_solves` and `backward_solves`, and the evaluations of
+            the vector field in them, `forward` and `backward`.
         """
         return {name: int(variable.read_value()) for name, variable in self._costs.items()}
 

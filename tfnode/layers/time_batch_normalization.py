@@ -29,11 +29,11 @@ class TimeBatchNormalization(keras.layers.Layer):
     Exact for the stages of one Runge-Kutta step over `times`, with the default knots: at
     `0, 1/3, 2/3, 1` they are the stage times of the 3/8 rule. With more steps, or an
     adaptive solver, give more knots. The backward solve of an adjoint, whose states are
-    others, leaves the averages alone.
+    others, leaves the averages alone. The averages lag behind the weights, and the stages
+    amplify that: see `tfnode.callbacks.Recalibrate`.
 
     Args:
-        momentum: Of the running averages, in [0, 1). The stages amplify an error in the
-            statistics, so they want a longer average than elsewhere.
+        momentum: Of the running averages, in [0, 1).
         epsilon: Added to the variance.
         knots: Times at which averages are kept, an int of at least 2.
         times: The first and last time of the ODE; times outside count as the nearer one.
@@ -117,6 +117,11 @@ class TimeBatchNormalization(keras.layers.Layer):
         variance = ops.where(weight > 0.0, variance, 1.0)
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
+
+    def reset_averages(self):
+        """Forgets the running averages; the next batch in training mode starts them."""
+        for variable in (self.moving_mean, self.moving_variance, self.weight):
+            variable.assign(ops.zeros_like(variable))
 
     def compute_output_shape(self, t_shape, y_shape):
         return y_shape
