@@ -1,15 +1,13 @@
 """Neural ordinary differential equations for Keras 3 and TensorFlow."""
 
 import importlib
+import sys
 
-from tfnode import gradients, layers, solvers
-from tfnode.integrate import odeint
-from tfnode.layers import ODEBlock
-
-__version__ = "0.1.0"
+from tfnode.version import __version__
 
 __all__ = [
     "ODEBlock",
+    "__version__",
     "callbacks",
     "data",
     "gradients",
@@ -19,9 +17,27 @@ __all__ = [
     "solvers",
 ]
 
+_COMMANDS = ("tfnode.report",)
+
+
+def _runs_command():
+    """Whether Python is starting `python -m` of a command that reads files only.
+
+    Such a command shall not wait for TensorFlow. While Python looks for the module to
+    run, `sys.argv[0]` is "-m".
+    """
+    return sys.argv[:1] == ["-m"] and any(name in sys.orig_argv for name in _COMMANDS)
+
+
+if not _runs_command():
+    # Importing the layers registers them with Keras, so that models load.
+    from tfnode import gradients, layers, solvers
+    from tfnode.integrate import odeint
+    from tfnode.layers import ODEBlock
+
 
 def __getattr__(name):
     # What a user of the layers does not need is imported when it is asked for.
-    if name in ("callbacks", "data", "models", "report"):
+    if name in ("callbacks", "data", "models"):
         return importlib.import_module(f"tfnode.{name}")
     raise AttributeError(f"module 'tfnode' has no attribute {name!r}")

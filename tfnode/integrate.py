@@ -1,6 +1,5 @@
 """`odeint`: the one door to the solvers and gradients."""
 
-import contextlib
 import inspect
 
 import keras
@@ -74,7 +73,7 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
     time_dtype = tf.float64 if tf.float64 in wide else tf.float32
     times = _times_tensor(t, time_dtype)
     call = caller(func)
-    scopes = _keras_scopes()
+    scopes = _KerasScopes()
 
     def field(t, y):
         y = tf.nest.pack_sequence_as(y0, [tf.cast(x, d) for x, d in zip(y, dtypes)])
@@ -82,7 +81,7 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
         return [tf.cast(x, d) for x, d in zip(_derivative(dy, y), wide)]
 
     def replay(t, y):
-        with scopes():
+        with scopes:
             return field(t, y)
 
     problem = Problem(
@@ -201,36 +200,37 @@ def _derivative(dy, y):
     return leaves
 
 
-def _keras_scopes():
-    """The thread-local state of Keras as it is now, to enter again in a backward pass.
+class _KerasScopes:
+    """The thread-local state of Keras at construction, to enter again in a backward pass.
 
     Keras keeps the call context, which knows about `training`, and the autocast scope of
     mixed precision in thread-local state, and closes them when the outermost layer
     returns. Without them, layers called in a backward solve would fall back to inference,
     read their variables uncast, and clear the losses of the forward pass.
 
-    Returns:
-        A context manager for every evaluation after the forward solve. In it updates of
-        Keras's variables are dropped, so that running averages and seeds see the forward
-        solve alone.
+    Inside, updates of Keras's variables are dropped, so that running averages and seeds
+    see the forward solve alone.
     """
-    names = ("current_call_ctx", "autocast_scope")
-    now = {name: global_state.get_global_attribute(name) for name in names}
-    stateless = global_state.get_global_attribute("stateless_scope")
 
-    @contextlib.contextmanager
-    def replay():
-        before = {name: global_state.get_global_attribute(name) for name in names}
+    NAMES = ("current_call_ctx", "autocast_scope")
+
+    def __init__(self):
+        self._saved = {name: global_state.get_global_attribute(name) for name in self.NAMES}
+        self._stateless = global_state.get_global_attribute("stateless_scope")
+        self._stack = []
+
+    def __enter__(self):
+        before = {name: global_state.get_global_attribute(name) for name in self.NAMES}
         scope = keras.StatelessScope()
-        if stateless is not None:
-            scope.state_mapping = dict(stateless.state_mapping)
-        try:
-            for name in names:
-                global_state.set_global_attribute(name, now[name])
-            with scope:
-                yield
-        finally:
-            for name in names:
-                global_state.set_global_attribute(name, before[name])
+        if self._stateless is not None:
+            scope.state_mapping = dict(self._stateless.state_mapping)
+        self._stack.append((before, scope))
+        for name, value in self._saved.items():
+            global_state.set_global_attribute(name, value)
+        scope.__enter__()
 
-    return replay
+    def __exit__(self, *error):
+        before, scope = self._stack.pop()
+        scope.__exit__(*error)
+        for name, value in before.items():
+            global_state.set_global_attribute(name, value)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode.gradients.problem import Gradient, Problem, find_sources, vjp, without_quadratures
+from tfnode.gradients.problem import Gradient, Problem, find_sources, read, vjp, without_quadratures
 from tfnode.solvers.trajectory import Stats
 
 
@@ -57,7 +57,7 @@ class Adjoint(Gradient):
 
             return trajectory.states, grad
 
-        states = run(*problem.y0, problem.times, *[tf.convert_to_tensor(s) for s in sources])
+        states = run(*problem.y0, problem.times, *[read(s) for s in sources])
         return states, stats[0]
 
     def _backward(self, problem, sources, states, cotangents):
@@ -66,8 +66,10 @@ class Adjoint(Gradient):
         field, times = problem.replay, problem.times
 
         def augmented(t, state):
-            dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], state[size:])
-            return [*dy, *[-x for x in y_bar]], [-x for x in sources_bar]
+            # The product is linear in the cotangent, so the sign is cheapest there.
+            negative = [-a for a in state[size:]]
+            dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], negative)
+            return [*dy, *y_bar], sources_bar
 
         def segment(span, y, adjoint, g):
             result = problem.solver.integrate(
@@ -82,7 +84,7 @@ class Adjoint(Gradient):
             products = zip(adjoint, field(t, y))
             return tf.add_n([tf.cast(tf.reduce_sum(a * dy), times.dtype) for a, dy in products])
 
-        g = [tf.zeros_like(tf.convert_to_tensor(s)) for s in sources]
+        g = [tf.zeros_like(read(s)) for s in sources]
         if problem.final_only:
             last = rate(times[-1], states, cotangents)
             adjoint, g, stats = segment(tf.reverse(times, [0]), states, list(cotangents), g)
@@ -123,5 +125,6 @@ class Adjoint(Gradient):
                 tf.TensorArray(times.dtype, count, element_shape=[]),
             ),
             maximum_iterations=count,
+            parallel_iterations=1,
         )
         return adjoint, g, stats, rates.stack()

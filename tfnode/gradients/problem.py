@@ -82,8 +82,9 @@ def find_sources(problem: Problem):
     """Traces the field once for everything outside of it that it depends on.
 
     Returns:
-        A list of variables and tensors, floating, in order of first use: the trainable
-        variables, those that a tape watches, and the tensors that the field closes over.
+        A list of what a tape can watch, all floating: the trainable variables; the handles
+        of other variables that a tape outside watches; the tensors that the field closes
+        over.
     """
     probe = _Probe()
     with probe.as_default(), record.stop_recording(), record.VariableWatcher() as watcher:
@@ -92,15 +93,35 @@ def find_sources(problem: Problem):
             placeholder(problem.times.dtype, []),
             [placeholder(y.dtype, y.shape) for y in problem.y0],
         )
-    variables = list(watcher.watched_variables())
-    trainable = {id(v) for v in variables}
-    variables += [
-        v
-        for v in probe.variables
-        if id(v) not in trainable and record.should_record_backprop([v.handle])
+    variables = [v for v in watcher.watched_variables() if v.dtype.is_floating]
+    known = {id(v.handle) for v in variables}
+    tensors = [
+        x
+        for x in probe.outside.values()
+        if x.dtype.is_floating
+        or (
+            x.dtype == tf.resource
+            and id(x) not in known
+            and record.should_record_backprop([x])
+            and _handle_dtype(x).is_floating
+        )
     ]
-    sources = variables + list(probe.outside.values())
-    return [s for s in sources if s.dtype.is_floating]
+    return [*variables, *tensors]
+
+
+def _handle_dtype(handle):
+    """The dtype of the variable behind a handle; `tf.resource` if it is something else."""
+    data = getattr(handle, "_handle_data", None)
+    if data is None or not data.is_set or not data.shape_and_type:
+        return tf.resource
+    return tf.as_dtype(data.shape_and_type[0].dtype)
+
+
+def read(source):
+    """The value of a source, as a tensor."""
+    if tf.is_tensor(source) and source.dtype == tf.resource:
+        return tf.raw_ops.ReadVariableOp(resource=source, dtype=_handle_dtype(source))
+    return tf.convert_to_tensor(source)
 
 
 def vjp(field, sources, t, y, cotangents):
@@ -111,11 +132,12 @@ def vjp(field, sources, t, y, cotangents):
     """
     with tf.GradientTape() as tape:
         tape.watch(y)
-        tape.watch([s for s in sources if tf.is_tensor(s) or not s.trainable])
+        tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
         dy = field(t, y)
-    gradients = tape.gradient(
-        dy, [*y, *sources], cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    # A gather in the field gives IndexedSlices.
-    gradients = [tf.convert_to_tensor(g) for g in gradients]
+    gradients = tape.gradient(dy, [*y, *sources], cotangents)
+    # A gather in the field gives IndexedSlices; what it does not depend on gives None.
+    gradients = [
+        tf.zeros_like(read(x)) if g is None else tf.convert_to_tensor(g)
+        for g, x in zip(gradients, [*y, *sources])
+    ]
     return dy, gradients[: len(y)], gradients[len(y) :]

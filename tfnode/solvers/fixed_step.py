@@ -7,9 +7,9 @@ from tfnode.solvers.runge_kutta import RungeKutta, add, increment, stages
 from tfnode.solvers.tableau import ButcherTableau
 from tfnode.solvers.trajectory import Stats, Trajectory
 
-# Up to this many steps are written out, which spares the graph a loop; more are a loop,
-# so that the time to trace and compile does not grow with their number.
-UNROLLED_STEPS = 4
+# Up to this many steps are written out, which spares the graph a loop. More are a loop,
+# so that neither the time to trace and compile nor the memory grows with their number.
+UNROLLED_STEPS = 1
 
 
 class FixedStep(RungeKutta):
@@ -76,7 +76,9 @@ class FixedStep(RungeKutta):
             arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
 
         def body(i, y, q, arrays):
-            y, q = self._interval(field, tf.gather(times, i), tf.gather(times, i + 1), y, q)
+            # Unlike a gather, a slice has a dense gradient.
+            t0, t1 = tf.unstack(tf.slice(times, [i], [2]))
+            y, q = self._interval(field, t0, t1, y, q)
             arrays = [array.write(i + 1, x) for array, x in zip(arrays, y)]
             return i + 1, y, q, arrays
 
@@ -85,6 +87,7 @@ class FixedStep(RungeKutta):
             body,
             (0, y0, quadratures, arrays),
             maximum_iterations=intervals,
+            parallel_iterations=1,
         )
         return Trajectory(y if final_only else [a.stack() for a in arrays], q, stats)
 
@@ -122,6 +125,9 @@ class FixedStep(RungeKutta):
             body,
             (0, y, q),
             maximum_iterations=steps if isinstance(steps, int) else None,
+            # More would let the states run ahead of the quadratures, whose pending steps
+            # would then hold their activations: memory would grow with the steps.
+            parallel_iterations=1,
         )
         return y, q
 

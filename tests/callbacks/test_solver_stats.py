@@ -1,0 +1,177 @@
+"""`SolverStats`: evaluations that are known beforehand, in the logs and in TensorBoard."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+
+import tfnode
+from tfnode import solvers
+from tfnode.callbacks import CurveExport, SolverStats
+
+X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(12, 2)
+
+
+def _block(solver="rk4", gradient="adjoint", **arguments):
+    return tfnode.ODEBlock(tfnode.layers.DenseDynamics(4), solver, gradient, **arguments)
+
+
+def _logs(layers, epochs=2, **options):
+    model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    # Three batches, the last of them smaller.
+    history = model.fit(
+        X, X[:, :1], epochs=epochs, batch_size=5, callbacks=[SolverStats()], verbose=0, **options
+    )
+    return history.history
+
+
+@pytest.mark.parametrize(
+    "solver, gradient, forward, backward",
+    [
+        ("rk4", "adjoint", 4, 4),
+        ("rk4", "backprop", 4, 0),
+        ("rk38", "adjoint", 4, 4),
+        ("euler", "adjoint", 1, 1),
+        ("midpoint", "adjoint", 2, 2),
+        (solvers.RK4(num_steps=3), "adjoint", 12, 12),
+        (solvers.Euler(num_steps=5), "backprop", 5, 0),
+    ],
+)
+def test_known_evaluations(solver, gradient, forward, backward):
+    logs = _logs([_block(solver, gradient)])
+    assert logs["nfe_forward"] == [forward, forward]
+    assert logs["nfe_backward"] == [backward, backward]
+
+
+def test_several_times():
+    logs = _logs([_block("rk4", times=(0.0, 0.5, 1.0))], epochs=1)
+    assert logs["nfe_forward"] == [8]
+    assert logs["nfe_backward"] == [8]
+
+
+def test_blocks_are_summed():
+    logs = _logs([_block("rk4"), _block("euler", "backprop"), _block("midpoint")], epochs=1)
+    assert logs["nfe_forward"] == [4 + 1 + 2]
+    assert logs["nfe_backward"] == [4 + 2]
+
+
+def test_nested_blocks_are_found():
+    inner = keras.Sequential([keras.Input((2,)), _block("rk4")])
+    logs = _logs([inner], epochs=1)
+    assert logs["nfe_forward"] == [4]
+    assert logs["nfe_backward"] == [4]
+
+
+def test_validation_does_not_count():
+    logs = _logs([_block("rk4")], validation_data=(X, X[:, :1]))
+    assert logs["nfe_forward"] == logs["nfe_backward"] == [4, 4]
+    assert "val_nfe_forward" not in logs
+
+
+def test_model_without_blocks_has_none():
+    assert "nfe_forward" not in _logs([keras.layers.Dense(2)])
+
+
+def test_counting_starts_anew_each_epoch():
+    block = _block("rk4")
+    _logs([block], epochs=3)
+    assert block.costs() == {
+        "forward_solves": 3,
+        "forward": 12,
+        "backward_solves": 3,
+        "backward": 12,
+    }
+
+
+@pytest.fixture
+def open_url():
+    """Fetches JSON from this machine, past any proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def fetch(url):
+        with opener.open(url, timeout=5) as response:
+            return json.load(response)
+
+    return fetch
+
+
+@pytest.fixture
+def tensorboard(tmp_path):
+    """Starts TensorBoard on a folder, on a free port; returns its address."""
+    processes = []
+
+    def start(folder):
+        log = tmp_path / "tensorboard.log"
+        with open(log, "w") as file:
+            command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
+            process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        processes.append(process)
+        end = time.monotonic() + 120
+        while time.monotonic() < end and process.poll() is None:
+            for word in log.read_text().split():
+                if word.startswith("http://127.0.0.1:"):
+                    return word.rstrip("/")
+            time.sleep(0.2)
+        raise AssertionError(f"TensorBoard did not start: {log.read_text()[-2000:]}")
+
+    yield start
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def test_tensorboard_shows_the_scalars(tmp_path, tensorboard, open_url):
+    folder = tmp_path / "run"
+    model = keras.Sequential([keras.Input((2,)), _block("rk4"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    history = model.fit(
+        X,
+        X[:, :1],
+        epochs=2,
+        validation_data=(X, X[:, :1]),
+        callbacks=[
+            SolverStats(),
+            CurveExport(folder),
+            keras.callbacks.TensorBoard(folder, write_graph=False),
+        ],
+        verbose=0,
+    ).history
+    address = tensorboard(folder)
+
+    def scalars(tag, run="train"):
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        url = f"{address}/data/plugin/scalars/scalars?{query}"
+        points, end = [], time.monotonic() + 60
+        # It reads the files in the background.
+        while len(points) < 2 and time.monotonic() < end:
+            try:
+                points = open_url(url)
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.3)
+        return [(step, value) for _, step, value in points]
+
+    assert scalars("epoch_nfe_forward") == [(0, 4.0), (1, 4.0)]
+    assert scalars("epoch_nfe_backward") == [(0, 4.0), (1, 4.0)]
+    for tag, run, name in (
+        ("epoch_loss", "train", "loss"),
+        ("epoch_loss", "validation", "val_loss"),
+    ):
+        points = scalars(tag, run)
+        assert [step for step, _ in points] == [0, 1]
+        assert [value for _, value in points] == pytest.approx(history[name], rel=1e-5)

@@ -1,0 +1,110 @@
+"""`Dataset`: batches for training and testing."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tfnode.data import Dataset
+from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
+
+SIZE = 23
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Images that name their sample in every pixel."""
+    numbers = np.arange(SIZE, dtype=np.uint8)
+    images = np.broadcast_to(numbers[:, None, None, None], (SIZE, 28, 28, 1)).copy()
+    return Dataset("made", "up", images, numbers % 10, images[:7] + 100, numbers[:7] % 10)
+
+
+def _epochs(dataset, count, batch_size=5, seed=3, epoch=0):
+    """The order of the samples in each epoch, and the sizes of all batches."""
+    batches = dataset.training_batches(batch_size, seed, epoch)
+    steps = dataset.steps(batch_size)
+    orders, sizes = [], []
+    for images, labels in itertools.islice(batches.as_numpy_iterator(), count * steps):
+        numbers = np.rint((images[:, 0, 0, 0] * STANDARD_DEVIATION + MEAN) * 255).astype(int)
+        assert images.shape[1:] == (28, 28, 1)
+        assert (labels == numbers % 10).all()
+        orders.append(numbers)
+        sizes.append(len(numbers))
+    flat = np.concatenate(orders).reshape(count, SIZE)
+    return flat.tolist(), sizes
+
+
+def test_normalize():
+    values = normalize(np.array([0, 255], np.uint8)).numpy()
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, [-0.1307 / 0.3081, (1 - 0.1307) / 0.3081], rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size, steps", [(1, 23), (5, 5), (22, 2), (23, 1), (64, 1)])
+def test_steps(dataset, batch_size, steps):
+    assert dataset.steps(batch_size) == steps
+
+
+def test_last_batch_is_smaller(dataset):
+    _, sizes = _epochs(dataset, 2)
+    assert sizes == [5, 5, 5, 5, 3] * 2
+
+
+def test_batch_larger_than_the_data(dataset):
+    orders, sizes = _epochs(dataset, 2, batch_size=64)
+    assert sizes == [SIZE, SIZE]
+    assert sorted(orders[0]) == list(range(SIZE))
+
+
+def test_types_and_values_of_batches(dataset):
+    images, labels = next(iter(dataset.training_batches(5, 0)))
+    assert images.dtype == "float32"
+    assert labels.dtype == "uint8"
+    assert images.shape == (5, 28, 28, 1)
+    images, labels = next(iter(dataset.test_batches(5)))
+    np.testing.assert_allclose(
+        images[:, 3, 4, 0], (np.arange(100, 105) / 255 - 0.1307) / 0.3081, rtol=1e-5
+    )
+    assert labels.numpy().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_every_epoch_is_a_permutation(dataset):
+    orders, _ = _epochs(dataset, 4)
+    for order in orders:
+        assert sorted(order) == list(range(SIZE))
+        assert order != list(range(SIZE))
+
+
+def test_epochs_differ(dataset):
+    orders, _ = _epochs(dataset, 4)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_same_seed_same_order(dataset):
+    assert _epochs(dataset, 2) == _epochs(dataset, 2)
+    assert _epochs(dataset, 2, seed=3) != _epochs(dataset, 2, seed=4)
+
+
+def test_seed_and_epoch_are_no_sum(dataset):
+    """Epoch 1 of one seed is not epoch 0 of the next."""
+    assert _epochs(dataset, 2, seed=0)[0][1] != _epochs(dataset, 1, seed=1)[0][0]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_taken_up_at_an_epoch(dataset, epoch):
+    whole, _ = _epochs(dataset, 4)
+    rest, _ = _epochs(dataset, 4 - epoch, epoch=epoch)
+    assert rest == whole[epoch:]
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+def test_limits_of_the_seed(dataset, seed):
+    orders, _ = _epochs(dataset, 1, seed=seed)
+    assert sorted(orders[0]) == list(range(SIZE))
+
+
+def test_test_batches_once_in_order(dataset):
+    batches = list(dataset.test_batches(3).as_numpy_iterator())
+    assert [len(labels) for _, labels in batches] == [3, 3, 1]
+    labels = np.concatenate([labels for _, labels in batches])
+    np.testing.assert_array_equal(labels, dataset.y_test)

@@ -1,0 +1,44 @@
+"""A bank of initial value problems with closed-form solutions, in float64."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+
+
+class ODE(NamedTuple):
+    """`dy/dt = func(t, y)` with `solution(t)`, on times from `t0` to `t1`."""
+
+    func: Callable
+    solution: Callable
+    t0: float
+    t1: float
+
+    @property
+    def y0(self):
+        """The initial state."""
+        return tf.constant(self.solution(self.t0), tf.float64)
+
+
+MATRIX = np.array([[-0.5, 1.0, 0.0], [-1.0, -0.2, 0.3], [0.1, 0.0, -0.4]])
+START = np.array([1.0, -0.5, 2.0])
+
+PROBLEMS = {
+    # dy/dt = A y
+    "linear": ODE(
+        lambda t, y: tf.linalg.matvec(tf.constant(MATRIX, tf.float64), y),
+        lambda t: scipy.linalg.expm(MATRIX * t) @ START,
+        0.0,
+        1.5,
+    ),
+    # dy/dt = y (1 - y)
+    "logistic": ODE(
+        lambda t, y: y * (1.0 - y), lambda t: np.array([1 / (1 + 9 * np.exp(-t))]), 0.0, 2.0
+    ),
+    # dy/dt = -2 t y, which depends on the time
+    "gaussian": ODE(lambda t, y: -2.0 * t * y, lambda t: np.array([np.exp(-(t**2))]), -0.5, 1.0),
+    # Backward in time
+    "reverse": ODE(lambda t, y: y * tf.cos(t), lambda t: np.array([np.exp(np.sin(t))]), 2.0, 0.5),
+}

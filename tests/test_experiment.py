@@ -1,0 +1,300 @@
+"""An experiment from a config to a run directory, on a few digits."""
+
+import json
+import math
+import re
+import types
+
+import keras
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfnode
+from tfnode import data, experiment, report, run_dir
+
+FILES = {
+    "config.json",
+    "history.csv",
+    "curves.png",
+    "metrics.json",
+    "model.keras",
+    "best.keras",
+    "train",
+    "validation",
+}
+
+
+def _config(**settings):
+    config = ml_collections.ConfigDict(
+        {
+            "name": "tiny",
+            "dataset": "digits",
+            "epochs": 2,
+            "batch_size": 48,
+            "learning_rate": 1e-3,
+            "seed": 0,
+            "strategy": "none",
+            "precision": "float32",
+            "deterministic": False,
+            "jit_compile": False,
+            "model": {"name": "odenet", "filters": 4},
+        }
+    )
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+@pytest.fixture(scope="module")
+def few():
+    """A few of the digits, as `tfnode.data.load` would return them."""
+    digits = data.load("digits")
+    return data.Dataset(
+        "digits",
+        "a few of them",
+        digits.x_train[:128],
+        digits.y_train[:128],
+        digits.x_test[:64],
+        digits.y_test[:64],
+    )
+
+
+def _run(few, *arguments, **options):
+    """Runs an experiment on the few digits; returns its metrics and its model."""
+    made = []
+
+    def record(config):
+        made.append(compiled_model(config))
+        return made[0]
+
+    compiled_model = experiment._compiled_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment.data, "load", lambda name, data_dir=None: few)
+        patch.setattr(experiment, "_compiled_model", record)
+        metrics = experiment.run(*arguments, **options)
+    return types.SimpleNamespace(metrics=metrics, model=made[0])
+
+
+@pytest.fixture(scope="module")
+def done(few, tmp_path_factory):
+    """A finished run of two epochs."""
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    result = _run(few, _config(), log_dir=directory)
+    result.directory = directory
+    # Before the fixture of every test clears Keras's state.
+    result.predictions = result.model.predict(_images(few), verbose=0)
+    return result
+
+
+def _images(few):
+    return ((few.x_test / np.float32(255)) - np.float32(0.1307)) / np.float32(0.3081)
+
+
+def test_files_of_the_run(done):
+    names = {p.name for p in done.directory.iterdir()}
+    assert names - {"checkpoints"} == FILES
+    assert set(run_dir.CONTENTS) >= FILES
+    for name in ("train", "validation"):
+        assert list((done.directory / name).rglob("events.out.tfevents.*"))
+    with Image.open(done.directory / "curves.png") as image:
+        assert image.format == "PNG"
+        assert image.width > image.height
+
+
+def test_history(done):
+    rows = run_dir.read_history(done.directory / "history.csv")
+    assert tuple(rows[0]) == (
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "learning_rate",
+        "seconds",
+        "nfe_forward",
+        "nfe_backward",
+    )
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        assert None not in row.values()
+        assert row["learning_rate"] == pytest.approx(1e-3)
+        assert row["nfe_forward"] == row["nfe_backward"] == 4
+        assert 0 <= row["accuracy"] <= 1
+        assert row["seconds"] > 0
+
+
+def test_config(done, few):
+    record = json.loads((done.directory / "config.json").read_text())
+    assert record["settings"] == _config().to_dict()
+    assert record["dataset"] == {
+        "name": "digits",
+        "source": "a few of them",
+        "training_samples": 128,
+        "test_samples": 64,
+    }
+    assert record["device"].split()[0] in ("CPU", "GPU")
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["versions"]["tfnode"] == tfnode.__version__
+    assert {"python", "tensorflow", "numpy", "tensorflow-probability"} <= set(record["versions"])
+    assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+
+
+def test_metrics(done):
+    metrics = json.loads((done.directory / "metrics.json").read_text())
+    assert metrics == done.metrics
+    rows = run_dir.read_history(done.directory / "history.csv")
+    assert metrics["name"] == "tiny"
+    assert metrics["dataset"] == "digits"
+    assert metrics["epochs"] == 2
+    assert metrics["interrupted"] is False
+    assert metrics["final"] == rows[-1]
+    assert metrics["best"]["val_accuracy"] == max(row["val_accuracy"] for row in rows)
+    assert metrics["parameters"] == done.model.count_params()
+    assert metrics["median_seconds_per_epoch"] == rows[1]["seconds"]
+
+
+def test_model_loads_and_predicts_the_same(done, few):
+    model = keras.models.load_model(done.directory / "model.keras")
+    np.testing.assert_allclose(
+        model.predict(_images(few), verbose=0), done.predictions, rtol=1e-5, atol=1e-5
+    )
+    logits = done.predictions
+    accuracy = (logits.argmax(1) == few.y_test).mean()
+    assert accuracy == pytest.approx(done.metrics["final"]["val_accuracy"], abs=1e-6)
+
+
+def test_best_model_has_the_best_accuracy(done, few):
+    model = keras.models.load_model(done.directory / "best.keras")
+    accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()
+    assert accuracy == pytest.approx(done.metrics["best"]["val_accuracy"], abs=1e-6)
+
+
+def test_report_reads_the_run(done, tmp_path):
+    report.write_report([done.directory], tmp_path / "report")
+    (row,) = json.loads((tmp_path / "report" / "table.json").read_text())["runs"]
+    assert row["parameters"] == done.metrics["parameters"]
+    assert row["val_accuracy"] == done.metrics["final"]["val_accuracy"]
+
+
+def test_a_second_run_in_the_folder_is_refused(done, few):
+    before = {p: p.stat().st_mtime_ns for p in done.directory.rglob("*")}
+    with pytest.raises(run_dir.RunError, match="--overwrite"):
+        _run(few, _config(), log_dir=done.directory)
+    assert {p: p.stat().st_mtime_ns for p in done.directory.rglob("*")} == before
+
+
+def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
+    def interrupt(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment.callbacks.SaveBest, "on_epoch_begin", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _run(few, _config(epochs=5), log_dir=tmp_path / "run")
+    assert "Interrupted" in capsys.readouterr().out
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names - {"checkpoints"} == FILES
+    metrics = run_dir.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["interrupted"] is True
+    assert metrics["epochs"] == 1
+    assert [r["epoch"] for r in run_dir.read_history(tmp_path / "run" / "history.csv")] == [1]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()
+    assert accuracy == pytest.approx(metrics["final"]["val_accuracy"], abs=1e-6)
+
+
+def _stub(patch, scale):
+    """Has experiments train a small model in no time, with inputs times `scale`."""
+
+    def compiled_model(config):
+        model = keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                keras.layers.Rescaling(scale),
+                keras.layers.Flatten(),
+                keras.layers.Dense(10),
+            ]
+        )
+        model.compile(
+            "sgd",
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return model
+
+    patch.setattr(experiment, "_compiled_model", compiled_model)
+
+
+def test_interrupted_before_the_first_epoch_is_over(few, tmp_path, monkeypatch):
+    def interrupt(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    _stub(monkeypatch, 1.0)
+    monkeypatch.setattr(experiment.callbacks.SaveBest, "on_epoch_begin", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _run(few, _config(), log_dir=tmp_path / "run")
+    metrics = run_dir.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["epochs"] == 0
+    assert metrics["interrupted"] is True
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+def test_diverged_training_is_recorded(few, tmp_path, monkeypatch):
+    _stub(monkeypatch, math.nan)
+    metrics = _run(few, _config(), log_dir=tmp_path / "run").metrics
+    assert metrics["epochs"] == 2
+    rows = run_dir.read_history(tmp_path / "run" / "history.csv")
+    assert math.isnan(rows[-1]["loss"])
+    assert run_dir.read_json(tmp_path / "run" / "metrics.json")["epochs"] == 2
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+BAD_SETTINGS = {
+    "dataset": "cifar",
+    "precision": "float16",
+    "strategy": "tpu",
+    "model.name": "vgg",
+    "epochs": 0,
+    "batch_size": -1,
+    "seed": -1,
+    "learning_rate": math.nan,
+    "model.norm": "instance",
+    "model.solver": "rk5",
+    "model.gradient": "magic",
+    "model.filters": 0,
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_bad_setting_is_refused_before_anything_is_touched(few, tmp_path, monkeypatch, name):
+    """With `overwrite`, the old run must still be there when the new one cannot begin."""
+    run_dir.write_json(tmp_path / "config.json", {"old": True})
+    config = _config(**{"model.norm": "batch", "model.solver": "rk4", "model.gradient": "adjoint"})
+    config.update_from_flattened_dict({name: BAD_SETTINGS[name]})
+    monkeypatch.setattr(experiment.data, "load", lambda name, data_dir=None: few)
+    with pytest.raises(ValueError) as error:
+        experiment.run(config, log_dir=tmp_path, overwrite=True)
+    assert name.split(".")[-1] in str(error.value)
+    assert str(BAD_SETTINGS[name]) in str(error.value)
+    assert run_dir.read_json(tmp_path / "config.json") == {"old": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_data_that_cannot_be_had_leaves_the_old_run(tmp_path):
+    run_dir.write_json(tmp_path / "config.json", {"old": True})
+    config = _config(dataset="mnist")
+    with pytest.raises(data.DataError):
+        experiment.run(config, log_dir=tmp_path, data_dir=tmp_path / "none", overwrite=True)
+    assert run_dir.read_json(tmp_path / "config.json") == {"old": True}
+
+
+def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, capsys):
+    _stub(monkeypatch, 1.0)
+    _run(few, _config(dataset="auto", epochs=1), log_dir=tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "NOT MNIST: training on digits (a few of them)" in printed
+    record = run_dir.read_json(tmp_path / "run" / "config.json")
+    assert record["settings"]["dataset"] == "auto"
+    assert record["dataset"]["name"] == "digits"

@@ -1,0 +1,293 @@
+"""The report: figures and tables from files alone."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from tfnode import report, run_dir
+
+ROOT = pathlib.Path(report.__file__).resolve().parents[1]
+FIGURES = [
+    "training_loss.png",
+    "training_accuracy.png",
+    "testing_loss.png",
+    "testing_accuracy.png",
+]
+FILES = sorted([*FIGURES, "table.md", "table.json"])
+
+
+def _make_run(folder, epochs=3, nfe=4.0, **metrics):
+    """A run directory with curves that are easy to recompute."""
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "epoch": n,
+            "loss": 1 / n,
+            "accuracy": 0.9 + 0.01 * n,
+            "val_loss": 2 / n,
+            "val_accuracy": 0.88 + (0.01 if n == 2 else 0.0),
+            "learning_rate": 1e-3,
+            "seconds": 10.0 / n,
+            "nfe_forward": nfe,
+            "nfe_backward": nfe,
+        }
+        for n in range(1, epochs + 1)
+    ]
+    run_dir.write_history(folder / run_dir.HISTORY, rows)
+    metrics = {"dataset": "mnist", "parameters": 12345, **metrics}
+    run_dir.write_json(folder / run_dir.METRICS, metrics)
+    return folder
+
+
+def _names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_files_of_the_report(tmp_path, capsys):
+    runs = [_make_run(tmp_path / "logs" / "ode"), _make_run(tmp_path / "logs" / "resnet", nfe=None)]
+    out = tmp_path / "new" / "report"
+    assert report.main([*map(str, runs), "--out", str(out)]) == 0
+    assert _names(out) == FILES
+    for name in FIGURES:
+        with Image.open(out / name) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+            assert len(set(image.convert("RGB").getdata())) > 10
+    printed = capsys.readouterr()
+    assert all(str(out / name) in printed.out for name in FILES)
+    assert printed.err == ""
+
+
+def test_figures_differ_and_repeat(tmp_path):
+    runs = [_make_run(tmp_path / "a"), _make_run(tmp_path / "b", epochs=2)]
+    report.write_report(runs, tmp_path / "one")
+    report.write_report(runs, tmp_path / "two")
+    contents = {name: (tmp_path / "one" / name).read_bytes() for name in FILES}
+    assert len(set(contents.values())) == len(FILES)
+    for name in FILES:
+        assert (tmp_path / "two" / name).read_bytes() == contents[name]
+
+
+def test_each_figure_draws_its_column(tmp_path, monkeypatch):
+    drawn = []
+
+    def record(axis, curves, ylabel):
+        drawn.append((ylabel, curves))
+
+    monkeypatch.setattr(report.plots, "draw_curves", record)
+    report.write_report([_make_run(tmp_path / "a"), _make_run(tmp_path / "b")], tmp_path / "out")
+    assert [label for label, _ in drawn] == [
+        "training loss",
+        "training accuracy",
+        "testing loss",
+        "testing accuracy",
+    ]
+    curves = dict(drawn)
+    assert list(curves["testing loss"]) == ["a", "b"]
+    assert curves["training loss"]["a"] == ([1, 2, 3], [1, 1 / 2, 1 / 3])
+    assert curves["testing loss"]["b"] == ([1, 2, 3], [2, 1, 2 / 3])
+    assert curves["testing accuracy"]["a"][1] == pytest.approx([0.88, 0.89, 0.88])
+
+
+def test_table(tmp_path):
+    runs = [
+        _make_run(tmp_path / "ode"),
+        _make_run(tmp_path / "resnet", nfe=None, dataset="digits", parameters=11_000_000),
+    ]
+    report.write_report(runs, tmp_path / "out")
+    ode, resnet = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
+    assert ode["run"] == "ode"
+    assert ode["dataset"] == "mnist"
+    assert ode["parameters"] == 12345
+    assert ode["epochs"] == 3
+    assert ode["accuracy"] == pytest.approx(0.93)
+    assert ode["val_accuracy"] == pytest.approx(0.88)
+    assert ode["best_val_accuracy"] == pytest.approx(0.89)
+    assert ode["largest_gap"] == pytest.approx(0.05)
+    assert ode["seconds_per_epoch"] == 5.0
+    assert ode["nfe_forward"] == ode["nfe_backward"] == 4.0
+    assert resnet["nfe_forward"] is None
+
+    header, rule, first, second = (tmp_path / "out" / "table.md").read_text().splitlines()
+    cells = [c.strip() for c in header.strip("|").split("|")]
+    assert cells[0] == "run"
+    assert set(rule) == set("|- ")
+    values = dict(zip(cells, (c.strip() for c in first.strip("|").split("|"))))
+    assert values["run"] == "ode"
+    assert values["parameters"] == "12,345"
+    assert values["test accuracy"] == "88.00 %"
+    assert values["best test accuracy"] == "89.00 %"
+    assert values["largest gap"] == "5.00 points"
+    assert values["NFE forward"] == "4"
+    values = dict(zip(cells, (c.strip() for c in second.strip("|").split("|"))))
+    assert values["data"] == "digits"
+    assert values["NFE forward"] == "\N{EN DASH}"
+
+
+def test_history_with_gaps(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    row = {**dict.fromkeys(run_dir.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
+    run_dir.write_history(run / run_dir.HISTORY, [row])
+    run_dir.write_json(run / run_dir.METRICS, {})
+    report.write_report([run], tmp_path / "out")
+    (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
+    assert table["epochs"] == 1
+    assert table["best_val_accuracy"] is table["largest_gap"] is table["parameters"] is None
+
+
+def test_diverged_run(tmp_path):
+    """A run whose loss became infinite can still be compared."""
+    run = _make_run(tmp_path / "run")
+    rows = run_dir.read_history(run / run_dir.HISTORY)
+    rows[-1].update(loss=float("nan"), val_loss=float("inf"))
+    run_dir.write_history(run / run_dir.HISTORY, rows)
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert _names(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize(
+    "paths, labels",
+    [
+        (["logs/ode"], ["ode"]),
+        (["logs/ode/", "logs/resnet"], ["ode", "resnet"]),
+        (["a/ode", "b/ode"], ["a/ode", "b/ode"]),
+        (["a/ode", "b/ode", "b/resnet"], ["a/ode", "b/ode", "b/resnet"]),
+        (["a/x/ode", "b/x/ode"], ["a/x/ode", "b/x/ode"]),
+        (["logs/ode", "logs/../logs/ode-2"], ["ode", "ode-2"]),
+    ],
+)
+def test_labels(tmp_path, paths, labels):
+    for path in paths:
+        if not (tmp_path / path).resolve().exists():
+            _make_run((tmp_path / path).resolve())
+    report.write_report([tmp_path / p for p in paths], tmp_path / "out")
+    table = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
+    assert [row["run"] for row in table] == labels
+
+
+def test_label_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(_make_run(tmp_path / "ode"))
+    report.write_report(["."], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["runs"][0]["run"] == "ode"
+
+
+@pytest.mark.filterwarnings("error:No artists")
+@pytest.mark.parametrize("name", ["a|b", "cost$^$", "_hidden", "ünï", "two words"])
+def test_odd_names(tmp_path, name):
+    run = _make_run(tmp_path / name)
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["runs"][0]["run"] == name
+    lines = (tmp_path / "out" / "table.md").read_text(encoding="utf-8").splitlines()
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def _bad_runs(tmp_path):
+    """Arguments of the command that it should refuse, by what is wrong with them."""
+    good = _make_run(tmp_path / "good")
+    bad = {"no folder": [good, tmp_path / "none"], "a file": [good, good / run_dir.HISTORY]}
+    for name in ("empty folder", "no metrics", "no history"):
+        bad[name] = [good, _make_run(tmp_path / name)]
+    for file in tmp_path.joinpath("empty folder").iterdir():
+        file.unlink()
+    (tmp_path / "no metrics" / run_dir.METRICS).unlink()
+    (tmp_path / "no history" / run_dir.HISTORY).unlink()
+    for name, file, content in (
+        ("no epoch", run_dir.HISTORY, ",".join(run_dir.HISTORY_COLUMNS) + "\n"),
+        ("cut history", run_dir.HISTORY, ",".join(run_dir.HISTORY_COLUMNS) + "\n1,2,"),
+        ("other columns", run_dir.HISTORY, "a,b\n1,2\n"),
+        ("cut metrics", run_dir.METRICS, '{"dataset": '),
+        ("metrics of NaN", run_dir.METRICS, '{"parameters": NaN}'),
+    ):
+        bad[name] = [good, _make_run(tmp_path / name)]
+        (tmp_path / name / file).write_text(content)
+    bad["the same twice"] = [good, good]
+    return bad
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "no folder",
+        "a file",
+        "empty folder",
+        "no metrics",
+        "no history",
+        "no epoch",
+        "cut history",
+        "other columns",
+        "cut metrics",
+        "metrics of NaN",
+        "the same twice",
+    ],
+)
+def test_bad_runs_write_nothing(tmp_path, capsys, case):
+    runs = _bad_runs(tmp_path)[case]
+    out = tmp_path / "out"
+    assert report.main([*map(str, runs), "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("report: ")
+    assert printed.err.count("\n") == 1
+    assert str(runs[-1]) in printed.err
+    assert not out.exists()
+
+
+def test_out_that_cannot_be_made(tmp_path, capsys):
+    run = _make_run(tmp_path / "run")
+    (tmp_path / "file").touch()
+    assert report.main([str(run), "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_runs_named(capsys):
+    with pytest.raises(SystemExit) as error:
+        report.main([])
+    assert error.value.code == 2
+    assert "RUN_DIR" in capsys.readouterr().err
+
+
+def test_command_does_not_import_tensorflow(tmp_path):
+    runs = [_make_run(tmp_path / "a"), _make_run(tmp_path / "b")]
+    command = [sys.executable, "-X", "importtime", "-m", "tfnode.report", *map(str, runs)]
+    result = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    imported = {
+        line.rsplit("|", 1)[1].strip().split(".")[0]
+        for line in result.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "matplotlib" in imported
+    assert not imported & {"tensorflow", "keras", "tensorflow_probability"}
+    assert _names(tmp_path / "out") == FILES
+
+
+def test_command_refuses_in_one_line(tmp_path):
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tfnode.report",
+            str(tmp_path / "none"),
+            "--out",
+            str(tmp_path / "o"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    assert result.stderr == f"report: Expected a run directory. Received: {tmp_path / 'none'}\n"
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,327 @@
+"""Run directories: files that are whole or not there, and folders that are never mixed."""
+
+import json
+import math
+import os
+import stat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfnode import run_dir
+from tfnode.run_dir import RunError
+
+FUZZ = settings(max_examples=200, deadline=None)
+HEADER = ",".join(run_dir.HISTORY_COLUMNS)
+
+
+@pytest.fixture
+def umask():
+    """Sets the mask for new files, and sets it back."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+# --- Writing whole files --------------------------------------------------------------
+
+
+def test_replacing_writes(tmp_path):
+    path = tmp_path / "file.json"
+    for text in ("one", "two"):
+        with run_dir.replacing(path) as temporary:
+            assert temporary.parent == tmp_path
+            assert temporary.suffix == ".json"
+            temporary.write_text(text)
+        assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_replacing_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(error), run_dir.replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replacing_makes_nothing_when_the_body_raises(tmp_path):
+    with pytest.raises(ValueError), run_dir.replacing(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replacing_a_folder_fails_and_leaves_nothing(tmp_path):
+    (tmp_path / "taken" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError), run_dir.replacing(tmp_path / "taken") as temporary:
+        temporary.write_text("text")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["inside", "taken"]
+
+
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_follow_the_mask(tmp_path, umask, mask, mode):
+    umask(mask)
+    run_dir.write_json(tmp_path / "file.json", {})
+    assert stat.S_IMODE((tmp_path / "file.json").stat().st_mode) == mode
+    assert umask(0o022) == mask
+
+
+# --- JSON -----------------------------------------------------------------------------
+
+
+def test_json_reads_back(tmp_path):
+    value = {"a": 1, "b": [None, 2.5, "ü"], "c": {"d": True}}
+    run_dir.write_json(tmp_path / "file.json", value)
+    assert run_dir.read_json(tmp_path / "file.json") == value
+    assert json.loads((tmp_path / "file.json").read_text()) == value
+
+
+def test_json_that_cannot_be_written_leaves_the_old(tmp_path):
+    path = tmp_path / "file.json"
+    run_dir.write_json(path, {"old": 1})
+    for value, error in (({"x": math.nan}, ValueError), ({"x": object()}, TypeError)):
+        with pytest.raises(error):
+            run_dir.write_json(path, value)
+    assert run_dir.read_json(path) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+BAD_JSON = {
+    "empty": b"",
+    "cut": b'{"a": ',
+    "list": b"[1]",
+    "number": b"1",
+    "no utf-8": b'{"a": "\xff"}',
+    "deep": b"[" * 100000,
+    "very long number": b'{"a": ' + b"1" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", BAD_JSON.values(), ids=BAD_JSON.keys())
+def test_json_refuses(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError) as error:
+        run_dir.read_json(path)
+    assert str(path) in str(error.value)
+
+
+def test_json_missing(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(RunError) as error:
+            run_dir.read_json(path)
+        assert str(path) in str(error.value)
+
+
+@FUZZ
+@given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_json_random(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "random.json"
+    path.write_bytes(content)
+    try:
+        value = run_dir.read_json(path)
+    except RunError as error:
+        assert str(path) in str(error)
+    else:
+        assert isinstance(value, dict)
+
+
+# --- history.csv ----------------------------------------------------------------------
+
+
+def _row(epoch, **values):
+    return {**dict.fromkeys(run_dir.HISTORY_COLUMNS), "epoch": epoch, **values}
+
+
+def test_history_reads_back(tmp_path):
+    rows = [_row(1, loss=0.1 + 0.2, seconds=1e-3), _row(2, loss=1e300, val_accuracy=1.0)]
+    path = tmp_path / "history.csv"
+    run_dir.write_history(path, rows)
+    assert run_dir.read_history(path) == rows
+    assert path.read_text().splitlines()[0] == HEADER
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_history_without_rows(tmp_path):
+    run_dir.write_history(tmp_path / "history.csv", [])
+    assert run_dir.read_history(tmp_path / "history.csv") == []
+
+
+def test_history_with_an_unknown_column_leaves_the_old(tmp_path):
+    path = tmp_path / "history.csv"
+    run_dir.write_history(path, [_row(1)])
+    with pytest.raises(ValueError):
+        run_dir.write_history(path, [_row(1), {**_row(2), "more": 1}])
+    assert run_dir.read_history(path) == [_row(1)]
+
+
+BAD_HISTORIES = {
+    "empty": "",
+    "other columns": "a,b\n1,2\n",
+    "columns in another order": ",".join(reversed(run_dir.HISTORY_COLUMNS)) + "\n",
+    "one column less": HEADER.rsplit(",", 1)[0] + "\n",
+    "one column more": HEADER + ",more\n",
+    "column twice": HEADER.replace("loss", "epoch", 1) + "\n",
+    "words": f"{HEADER}\n1,a,b,c,d,e,f,g,h\n",
+    "short row": f"{HEADER}\n1,2\n",
+    "long row": f"{HEADER}\n" + ",".join("123456789") + ",10\n",
+    "cut row": f"{HEADER}\n" + ",".join("123456789") + "\n2,0.",
+    "quote without an end": f'{HEADER}\n"1,2',
+    "huge field": f"{HEADER}\n{'1' * 200000},2\n",
+    "no epoch": f"{HEADER}\n,1,1,1,1,1,1,1,1\n",
+}
+
+
+@pytest.mark.parametrize("content", BAD_HISTORIES.values(), ids=BAD_HISTORIES.keys())
+def test_history_refuses(tmp_path, content):
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    with pytest.raises(RunError) as error:
+        run_dir.read_history(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_history_refuses_other_bytes(tmp_path):
+    path = tmp_path / "history.csv"
+    for content in (b"\xff\xfe\0\0", f"{HEADER}\n".encode("utf-16"), b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(RunError):
+            run_dir.read_history(path)
+    with pytest.raises(RunError):
+        run_dir.read_history(tmp_path)
+    with pytest.raises(RunError):
+        run_dir.read_history(tmp_path / "none.csv")
+
+
+@FUZZ
+@given(
+    content=st.binary(max_size=100)
+    | st.binary(max_size=100).map(f"{HEADER}\n".encode().__add__)
+    | st.text('0123456789.,-"\n\r einfa', max_size=100).map(lambda x: f"{HEADER}\n{x}".encode())
+)
+def test_history_random(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "random.csv"
+    path.write_bytes(content)
+    try:
+        rows = run_dir.read_history(path)
+    except RunError:
+        return
+    for row in rows:
+        assert tuple(row) == run_dir.HISTORY_COLUMNS
+        assert all(value is None or isinstance(value, float) for value in row.values())
+
+
+# --- Choosing the folder --------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _begin(path):
+    path.mkdir(parents=True, exist_ok=True)
+    run_dir.write_json(path / run_dir.CONFIG, {})
+    return path
+
+
+def test_default_folder_and_the_next_free(here):
+    for expected in ("logs/ode", "logs/ode-2", "logs/ode-3"):
+        path = run_dir.prepare(None, "ode")
+        assert path.as_posix() == expected
+        assert path.is_dir()
+        assert not any(path.iterdir())
+        _begin(path)
+    assert run_dir.prepare(None, "resnet").as_posix() == "logs/resnet"
+
+
+def test_default_folder_to_resume_or_overwrite(here):
+    for name in ("ode", "ode-2"):
+        _begin(here / "logs" / name)
+    assert run_dir.prepare(None, "ode", resume=True).as_posix() == "logs/ode"
+    assert (here / "logs" / "ode" / run_dir.CONFIG).exists()
+    assert run_dir.prepare(None, "ode", overwrite=True).as_posix() == "logs/ode"
+    assert not (here / "logs" / "ode" / run_dir.CONFIG).exists()
+    assert (here / "logs" / "ode-2" / run_dir.CONFIG).exists()
+
+
+def test_named_folder_is_made(tmp_path):
+    path = run_dir.prepare(tmp_path / "a" / "b", "ode")
+    assert path == tmp_path / "a" / "b"
+    assert list(path.iterdir()) == []
+    assert run_dir.prepare(str(path), "ode") == path
+
+
+@pytest.mark.parametrize("name", run_dir.CONTENTS)
+def test_folder_with_a_run_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(RunError, match=r"--resume.*--overwrite") as error:
+        run_dir.prepare(tmp_path, "ode")
+    assert str(tmp_path) in str(error.value)
+    assert (tmp_path / name).exists()
+
+
+def test_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for arguments in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(RunError, match="no run"):
+            run_dir.prepare(tmp_path, "ode", **arguments)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_resume_keeps_all(tmp_path):
+    _begin(tmp_path)
+    assert run_dir.prepare(tmp_path, "ode", resume=True) == tmp_path
+    assert (tmp_path / run_dir.CONFIG).exists()
+
+
+def test_overwrite_deletes_only_the_runs_own(tmp_path):
+    run = _begin(tmp_path / "run")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    for name in ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras"):
+        (run / name).write_text("old")
+    for name in ("checkpoints", "validation"):
+        (run / name / "deep").mkdir(parents=True)
+        (run / name / "deep" / "file").touch()
+    (run / "train").symlink_to(outside, target_is_directory=True)
+    (run / "notes.txt").write_text("mine")
+    (run / "other").mkdir()
+    assert run_dir.prepare(run, "ode", overwrite=True) == run
+    assert sorted(p.name for p in run.iterdir()) == ["notes.txt", "other"]
+    assert (run / "notes.txt").read_text() == "mine"
+    assert (outside / "kept").exists()
+
+
+@pytest.mark.parametrize("name", run_dir.EVENTS)
+def test_overwrite_spares_a_folder_of_data(tmp_path, name):
+    """Data sets have folders called train and validation too: those alone are no run."""
+    (tmp_path / name / "cats").mkdir(parents=True)
+    (tmp_path / name / "cats" / "1.jpg").touch()
+    with pytest.raises(RunError):
+        run_dir.prepare(tmp_path, "ode", overwrite=True)
+    assert (tmp_path / name / "cats" / "1.jpg").exists()
+
+
+def test_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("n" * 300)):
+        with pytest.raises(RunError, match="Choose another --log_dir"):
+            run_dir.prepare(path, "ode")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission(tmp_path):
+    path = tmp_path / "closed"
+    path.mkdir(mode=0o500)
+    for arguments in ({}, {"overwrite": True}):
+        with pytest.raises(RunError, match="Cannot write"):
+            run_dir.prepare(path, "ode", **arguments)

@@ -1,0 +1,109 @@
+"""The command line: what it refuses, how, and that it does so at once."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tfnode
+
+ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
+
+
+def _train(tmp_path, *arguments):
+    """Runs `train.py`; returns its status, messages and the packages that it imported."""
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "train.py",
+            *arguments,
+            # Whatever gets through ends here, before any training.
+            f"--data_dir={tmp_path / 'no-data'}",
+            f"--log_dir={tmp_path / 'run'}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = result.stderr.splitlines()
+    imports = [line for line in lines if line.startswith("import time:")]
+    messages = "\n".join(line for line in lines if not line.startswith("import time:"))
+    return (
+        result.returncode,
+        messages,
+        {line.rsplit("|", 1)[1].strip().split(".")[0] for line in imports},
+        result.stdout,
+    )
+
+
+FLAGS = ("model", "config", "dataset", "data_dir", "log_dir", "epochs", "batch_size", "seed")
+
+REFUSED = {
+    # An argument, and what the message must name.
+    "--nope=1": ("nope", *FLAGS),
+    "--epoch=1": ("epoch", *FLAGS),
+    "--model=vgg": ("vgg", "ode", "resnet"),
+    "--dataset=cifar": ("cifar", "auto", "mnist", "digits"),
+    "--strategy=tpu": ("tpu", "none", "mirrored"),
+    "--precision=float16": ("float32", "mixed_bfloat16", "mixed_float16"),
+    "--deterministic=perhaps": ("deterministic", "perhaps"),
+    "--epochs=0": ("epochs", "0"),
+    "--epochs=ten": ("epochs", "ten"),
+    "--batch_size=-1": ("batch_size", "-1"),
+    "--learning_rate=0": ("learning_rate",),
+    "--learning_rate=nan": ("learning_rate", "nan"),
+    "--learning_rate=inf": ("learning_rate", "inf"),
+    "--seed=-1": ("seed", "-1"),
+    "--seed=99999999999": ("seed", "99999999999"),
+    "--config.nope=1": ("nope", "jit_compile", "learning_rate", "model"),
+    "--config.model.nope=1": ("nope", "filters", "solver", "gradient"),
+    "--config.epochs=ten": ("epochs", "ten"),
+    "--config.epochs=0": ("epochs", "0"),
+    "--config.model.filters=many": ("filters", "many"),
+    "--config.precision=float16": ("float32", "mixed_bfloat16", "mixed_float16"),
+    "--config.dataset=cifar": ("cifar", "auto", "mnist", "digits"),
+    "--config=none.py": ("none.py",),
+    "word": ("word",),
+}
+
+
+@pytest.mark.parametrize("argument", REFUSED)
+def test_refused_before_tensorflow(tmp_path, argument):
+    status, message, imported, printed = _train(tmp_path, argument)
+    assert status == 2, message
+    assert "Traceback" not in message
+    for name in REFUSED[argument]:
+        assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message.replace("--", " ")), message
+    assert "absl" in imported
+    assert not imported & {"tensorflow", "keras", "tfnode"}
+    assert printed == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_setting_of_the_other_model_is_refused(tmp_path):
+    status, message, imported, _ = _train(tmp_path, "--model=resnet", "--config.model.filters=8")
+    assert status == 2
+    assert "filters" in message
+    assert "Traceback" not in message
+    assert "tensorflow" not in imported
+
+
+def test_bad_data_folder_is_one_line(tmp_path):
+    status, message, imported, _ = _train(tmp_path, "--model=resnet", "--dataset=mnist")
+    assert status == 1
+    assert f"train.py: The data folder does not exist. Received: {tmp_path / 'no-data'}" in message
+    assert "Traceback" not in message
+    assert "tensorflow" in imported
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_lists_the_flags(tmp_path):
+    _, _, imported, printed = _train(tmp_path, "--help")
+    for name in (*FLAGS, "learning_rate", "strategy", "precision", "deterministic", "overwrite"):
+        assert f"--{name}:" in printed or f"--[no]{name}:" in printed
+    assert "tensorflow" not in imported
