@@ -1,12 +1,15 @@
 """Trains a model: `python train.py --model=ode`. See `python train.py --help`."""
 
 import pathlib
+import runpy
 import sys
 
 from absl import app, flags
 from ml_collections import config_flags
 
-CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
+ROOT = pathlib.Path(__file__).resolve().parent
+# Run as a file, since importing it from the package would load TensorFlow.
+SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
 MODELS = ("ode", "resnet")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
@@ -51,25 +54,39 @@ FLAGS = flags.FLAGS
 def parse(arguments):
     """Parses the flags, with the config file of the model that they name.
 
+    Sets `FLAGS.config` to every resolved setting.
+
     Raises:
         SystemExit: With status 2, if a flag or setting is unknown or has a bad value.
     """
     # --config.* can be parsed only once the model's file is known.
-    model = FLAGS["model"].default
+    config = None
     try:
         known = flags.FlagValues()
-        flags.DEFINE_enum("model", model, MODELS, "", flag_values=known)
+        flags.DEFINE_enum("model", FLAGS["model"].default, MODELS, "", flag_values=known)
         known(arguments, known_only=True)
-        model = known.model
-        config_flags.DEFINE_config_file("config", str(CONFIGS / f"{model}.py"))
+        path = ROOT / "configs" / f"{known.model}.py"
+        config = runpy.run_path(str(path))["get_config"]()
+        config_flags.DEFINE_config_dict("config", config)
         rest = FLAGS(arguments)
         if len(rest) > 1:
             raise flags.Error(f"Unexpected argument: {rest[1]}")
+        for name in SETTINGS:
+            if FLAGS[name].value is not None:
+                FLAGS.config[name] = FLAGS[name].value
+        SETTING_RULES["check"](FLAGS.config)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        message = error.args[0] if isinstance(error, KeyError) else error
+        message = str(error)
+        if isinstance(error, (AttributeError, KeyError)):
+            # What ml_collections makes of a name it does not know, quoted twice.
+            given = [a.split("=")[0] for a in arguments if a.startswith("--config.")]
+            message = f"Unknown setting among {' '.join(given)}"
         print(f"train.py: {message}", file=sys.stderr)
         ours = sorted(f.name for f in FLAGS.flags_by_module_dict()[sys.argv[0]])
         print(f"Flags: {' '.join('--' + name for name in ours)}", file=sys.stderr)
+        if config is not None:
+            overrides = " ".join(f"--config.{name}" for name in SETTING_RULES["names"](config))
+            print(f"Settings: {overrides}", file=sys.stderr)
         sys.exit(2)
     return rest
 
@@ -77,16 +94,12 @@ def parse(arguments):
 def main(arguments):
     """Runs the experiment that the flags describe."""
     del arguments
-    config = FLAGS.config
-    for name in SETTINGS:
-        if FLAGS[name].value is not None:
-            config[name] = FLAGS[name].value
     # Here, so that bad flags are refused before TensorFlow is loaded.
     from tfnode import experiment
 
     try:
         experiment.run(
-            config, log_dir=FLAGS.log_dir, data_dir=FLAGS.data_dir, overwrite=FLAGS.overwrite
+            FLAGS.config, log_dir=FLAGS.log_dir, data_dir=FLAGS.data_dir, overwrite=FLAGS.overwrite
         )
     except KeyboardInterrupt:
         sys.exit(130)

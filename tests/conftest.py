@@ -1,8 +1,8 @@
 """Settings of all tests."""
 
 import os
-import sys
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))

@@ -1,6 +1,8 @@
 """From a config to a trained model in a run directory."""
 
 import importlib.metadata
+import math
+import os
 import pathlib
 import platform
 import subprocess
@@ -11,11 +13,8 @@ import keras
 import tensorflow as tf
 
 import tfnode
-from tfnode import callbacks, data, models, plots, run_dir
+from tfnode import callbacks, data, models, run_dir, settings
 
-MODELS = {"odenet": models.odenet, "resnet18": models.resnet18}
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-STRATEGIES = ("none", "mirrored")
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 
 
@@ -37,13 +36,14 @@ def run(config, *, log_dir=None, data_dir=None, overwrite=False):
             the directory cannot be. Before anything is trained.
         KeyboardInterrupt: After what was done is saved.
     """
-    _check(config)
+    settings.check(config)
     dataset = data.load(config.dataset, data_dir)
-    directory = run_dir.prepare(log_dir, config.name, overwrite=overwrite)
     device = _set_up(config)
     strategy = tf.distribute.MirroredStrategy() if config.strategy == "mirrored" else None
     with strategy.scope() if strategy else tf.device(None):
         model = _compiled_model(config)
+    # Last, so that no setting is found wrong after an old run is gone.
+    directory = run_dir.prepare(log_dir, config.name, overwrite=overwrite)
 
     run_dir.write_json(directory / run_dir.CONFIG, _record(config, dataset, device))
     _announce(config, dataset, device, model, directory)
@@ -63,29 +63,6 @@ def run(config, *, log_dir=None, data_dir=None, overwrite=False):
     return metrics
 
 
-def _check(config):
-    """Refuses settings out of range, before any long work."""
-    choices = {
-        "dataset": data.NAMES,
-        "precision": PRECISIONS,
-        "strategy": STRATEGIES,
-        "model.name": tuple(MODELS),
-    }
-    for name, valid in choices.items():
-        value = config.model.name if name == "model.name" else config[name]
-        if value not in valid:
-            raise ValueError(f"{name} must be one of {valid}. Received: {name}={value!r}")
-    for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-        value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
-            raise ValueError(f"{name} must be an int of at least {low}. Received: {name}={value!r}")
-    if not 0.0 < config.learning_rate < float("inf"):
-        raise ValueError(
-            "learning_rate must be a positive, finite number. "
-            f"Received: learning_rate={config.learning_rate!r}"
-        )
-
-
 def _set_up(config):
     """Seeds, precision and device; returns what to call the device."""
     keras.utils.set_random_seed(config.seed)
@@ -97,24 +74,14 @@ def _set_up(config):
         # Leave the rest of the card to others, and let two runs share one.
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
-        return f"CPU ({platform.processor() or platform.machine()}, {_cores()} cores)"
+        return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
     names = [tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in gpus]
     return "GPU (" + ", ".join(names) + ")"
 
 
-def _cores():
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(_affinity())
-
-
-def _affinity():
-    import os
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
-
-
 def _compiled_model(config):
     arguments = {k: v for k, v in config.model.items() if k != "name"}
-    model = MODELS[config.model.name](**arguments)
+    model = getattr(models, config.model.name)(**arguments)
     model.compile(
         optimizer=keras.optimizers.Adam(config.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -197,8 +164,11 @@ def _metrics(config, dataset, model, directory, interrupted):
     """What goes into `metrics.json`, from the history on disk."""
     path = directory / run_dir.HISTORY
     rows = run_dir.read_history(path) if path.exists() else []
+    # JSON has no NaN, which is what a loss that diverged is.
+    rows = [{k: v if v is None or math.isfinite(v) else None for k, v in r.items()} for r in rows]
     last = rows[-1] if rows else dict.fromkeys(run_dir.HISTORY_COLUMNS)
-    best = max(rows, key=lambda row: row["val_accuracy"], default=last)
+    tested = [row for row in rows if row["val_accuracy"] is not None]
+    best = max(tested, key=lambda row: row["val_accuracy"], default=last)
     # The first epoch traces and compiles.
     seconds = sorted(row["seconds"] for row in rows[1:] or rows)
     return {
@@ -215,10 +185,10 @@ def _metrics(config, dataset, model, directory, interrupted):
 
 def _summarise(config, metrics, directory):
     final, best = metrics["final"], metrics["best"]
-    if not metrics["epochs"]:
-        print(f"{config.name}: no epoch was finished; wrote {directory / run_dir.MODEL}")
-        return
     files = ", ".join(name for name in run_dir.CONTENTS if (directory / name).exists())
+    if final["val_accuracy"] is None:
+        print(f"{config.name}: no epoch was finished; wrote {directory}/: {files}")
+        return
     print(
         f"{config.name}: test accuracy {100 * final['val_accuracy']:.2f} % on "
         f"{metrics['dataset']} after {metrics['epochs']} epochs (best "

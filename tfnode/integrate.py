@@ -39,7 +39,6 @@ def odeint(func, y0, t, *, solver="dopri5", gradient="adjoint", return_stats=Fal
         tf.errors.InvalidArgumentError: If times known only at run time are not monotonic.
 
     Example:
-
     ```python
     ys = tfnode.odeint(lambda t, y: -y, tf.constant([1.0]), [0.0, 0.5, 1.0], solver="rk4")
     ```
@@ -64,6 +63,16 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
     Returns:
         `(states, stats)`.
     """
+    # AutoGraph shall convert what the user wrote, and leave the library alone.
+    autograph = tf.__internal__.autograph
+    if callable(func) and not isinstance(func, keras.layers.Layer):
+        func = autograph.tf_convert(func, autograph.control_status_ctx())
+    return _solve(func, y0, t, solver, gradient, final_only, on_backward)
+
+
+@tf.autograph.experimental.do_not_convert
+def _solve(func, y0, t, solver, gradient, final_only, on_backward):
+    call = caller(func)
     y0 = tf.nest.map_structure(_state_tensor, y0)
     leaves = tf.nest.flatten(y0)
     if not leaves:
@@ -72,7 +81,6 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
     wide = [tf.float32 if d.size < 4 else d for d in dtypes]
     time_dtype = tf.float64 if tf.float64 in wide else tf.float32
     times = _times_tensor(t, time_dtype)
-    call = caller(func)
     scopes = _KerasScopes()
 
     def field(t, y):
@@ -194,9 +202,7 @@ def _derivative(dy, y):
                 f"shape {state.shape}"
             )
         if not x.dtype.is_floating:
-            raise TypeError(
-                f"The dynamics must return floats. Received: dtype={x.dtype.name}"
-            )
+            raise TypeError(f"The dynamics must return floats. Received: dtype={x.dtype.name}")
     return leaves
 
 

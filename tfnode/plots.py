@@ -21,14 +21,15 @@ def new_figure(columns=1, width=5.0, height=3.6):
 
 def draw_curves(axis, curves, ylabel):
     """Draws `{label: (epochs, values)}` over epochs."""
-    for label, (epochs, values) in curves.items():
-        axis.plot(epochs, values, marker="o", markersize=3, label=label)
+    for epochs, values in curves.values():
+        axis.plot(epochs, values, marker="o", markersize=3)
     axis.set_xlabel("epoch")
     axis.set_ylabel(ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     if curves:
-        axis.legend()
+        # Names are names: no mathematics between dollars, and no hiding by an underscore.
+        axis.legend(axis.get_lines(), [label.replace("$", r"\$") for label in curves])
 
 
 def column(rows, name):

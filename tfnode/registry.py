@@ -1,8 +1,10 @@
 """Names, configs and instances of strategies: what `solvers` and `gradients` share."""
 
 import keras
+import tensorflow as tf
 
 
+@tf.autograph.experimental.do_not_convert
 def get(kind: str, identifier, classes: dict, instance_of):
     """Resolves an identifier the way Keras resolves optimizers.
 

@@ -9,7 +9,15 @@ import pathlib
 import sys
 
 from tfnode import plots
-from tfnode.run_dir import HISTORY, METRICS, RunError, read_history, read_json, replacing, write_json
+from tfnode.run_dir import (
+    HISTORY,
+    METRICS,
+    RunError,
+    read_history,
+    read_json,
+    replacing,
+    write_json,
+)
 
 FIGURES = {
     "training_loss": "loss",
@@ -129,7 +137,7 @@ def _markdown(table):
 
     def cell(name, value):
         if value is None:
-            return "–"
+            return "-"
         if name == "largest_gap":
             return f"{100 * value:.2f} points"
         if "accuracy" in name:

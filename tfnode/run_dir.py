@@ -75,6 +75,10 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False, sort_keys=True) + "\n")
 
 
+def _no_constant(name):
+    raise ValueError(f"{name} is not JSON")
+
+
 def read_json(path):
     """What `write_json` wrote.
 
@@ -82,8 +86,9 @@ def read_json(path):
         RunError: If the file is missing or is not a JSON object.
     """
     try:
-        value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"Expected a JSON file at {path}. Received: {error}") from error
     if not isinstance(value, dict):
         raise RunError(f"Expected a JSON object in {path}. Received: {type(value).__name__}")
@@ -116,9 +121,12 @@ def read_history(path):
             rows = []
             for row in reader:
                 if len(row) != len(columns) or None in row.values():
-                    raise RunError(f"Expected {len(columns)} numbers. Received: {row}")
+                    raise ValueError(f"a row of other than {len(columns)} numbers: {row}")
                 rows.append({k: float(v) if v else None for k, v in row.items()})
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+                epoch = rows[-1]["epoch"]
+                if epoch is None or not 1 <= epoch < 2**53 or epoch != int(epoch):
+                    raise ValueError(f"epoch {row['epoch']!r}")
+    except (OSError, csv.Error, ValueError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"Expected a history of a run at {path}. Received: {error}") from error
@@ -126,8 +134,12 @@ def read_history(path):
 
 
 def holds_run(path):
-    """Whether a folder holds a run, or the beginning of one."""
-    return any((pathlib.Path(path) / name).exists() for name in CONTENTS)
+    """Whether a folder holds a run, or the beginning of one.
+
+    Folders named `train` or `validation` alone are no sign of one.
+    """
+    names = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST)
+    return any((pathlib.Path(path) / name).is_file() for name in names)
 
 
 def prepare(path, model, *, resume=False, overwrite=False):

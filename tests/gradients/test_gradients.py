@@ -110,7 +110,9 @@ def test_everything_the_dynamics_use(gradient, mode):
             return -(scale * large + trained * frozen) * y
 
         return tf.reduce_sum(
-            tfnode.odeint(func, y0, [0.0, 1.0], solver=solvers.RK4(num_steps=60), gradient=gradient)[-1]
+            tfnode.odeint(
+                func, y0, [0.0, 1.0], solver=solvers.RK4(num_steps=60), gradient=gradient
+            )[-1]
         )
 
     def gradient_of(solve):
@@ -141,7 +143,9 @@ def test_nested_state_and_gather(gradient):
 
     y0 = {"a": tf.ones(1, tf.float64), "b": (tf.zeros([2, 2], tf.float64),)}
     with tf.GradientTape() as tape:
-        ys = tfnode.odeint(func, y0, [0.0, 1.0], solver=solvers.RK4(num_steps=50), gradient=gradient)
+        ys = tfnode.odeint(
+            func, y0, [0.0, 1.0], solver=solvers.RK4(num_steps=50), gradient=gradient
+        )
         loss = ys["b"][0][-1, 0, 0]
     result = tf.convert_to_tensor(tape.gradient(loss, table))
     np.testing.assert_allclose(loss, (1 - np.exp(-0.5)) / 0.5, rtol=1e-7)
@@ -152,13 +156,17 @@ def test_nested_state_and_gather(gradient):
 def test_adjoint_and_backprop_agree_on_many_times_known_at_run_time():
     func, variables = network()
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float64), tf.TensorSpec([None, 3], tf.float64)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.float64), tf.TensorSpec([None, 3], tf.float64)]
+    )
     def both(times, y0):
         results = []
         for gradient in GRADIENTS:
             with tf.GradientTape() as tape:
                 tape.watch([times, y0])
-                ys = tfnode.odeint(func, y0, times, solver=solvers.RK4(step_size=0.02), gradient=gradient)
+                ys = tfnode.odeint(
+                    func, y0, times, solver=solvers.RK4(step_size=0.02), gradient=gradient
+                )
                 loss = tf.reduce_sum(ys**2)
             results.append(tape.gradient(loss, [*variables, y0, times]))
         return results
@@ -170,7 +178,9 @@ def test_adjoint_and_backprop_agree_on_many_times_known_at_run_time():
 
 
 def test_get_serialize_deserialize():
-    assert type(gradients.deserialize(gradients.serialize(gradients.Adjoint()))) is gradients.Adjoint
+    assert (
+        type(gradients.deserialize(gradients.serialize(gradients.Adjoint()))) is gradients.Adjoint
+    )
     assert type(gradients.get("backprop")) is gradients.Backprop
     with pytest.raises(ValueError, match="adjoint.*backprop"):
         gradients.get("adjiont")

@@ -77,7 +77,8 @@ def test_vector_field_is_never_evaluated_outside_the_interval():
 
 
 @pytest.mark.parametrize(
-    ("size", "times", "steps"), [(0.1, [0.0, 1.0], 10), (0.3, [0.0, 1.0, 1.1], 5), (0.25, [2, 1], 4)]
+    ("size", "times", "steps"),
+    [(0.1, [0.0, 1.0], 10), (0.3, [0.0, 1.0, 1.1], 5), (0.25, [2, 1], 4)],
 )
 def test_step_size(size, times, steps):
     method = solver("rk4", step_size=size)

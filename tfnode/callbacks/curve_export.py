@@ -21,7 +21,6 @@ class CurveExport(keras.callbacks.Callback):
     rows of an existing file are kept.
 
     Example:
-
     ```python
     model.fit(x, y, callbacks=[tfnode.callbacks.CurveExport("logs/mine")])
     ```

@@ -25,7 +25,6 @@ class Recalibrate(keras.callbacks.Callback):
         steps: How many batches, an int of at least 1.
 
     Example:
-
     ```python
     model.fit(batches, validation_data=test, callbacks=[tfnode.callbacks.Recalibrate(batches)])
     ```

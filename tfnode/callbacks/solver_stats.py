@@ -16,7 +16,6 @@ class SolverStats(keras.callbacks.Callback):
     which then writes them as `epoch_nfe_forward` and `epoch_nfe_backward`.
 
     Example:
-
     ```python
     model.fit(x, y, callbacks=[tfnode.callbacks.SolverStats(), keras.callbacks.TensorBoard()])
     ```

@@ -5,7 +5,7 @@ from tfnode.gradients.adjoint import Adjoint
 from tfnode.gradients.backprop import Backprop
 from tfnode.gradients.problem import Gradient
 
-__all__ = ["Adjoint", "Backprop", "Gradient", "get", "serialize", "deserialize"]
+__all__ = ["Adjoint", "Backprop", "Gradient", "deserialize", "get", "serialize"]
 
 _CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop)}
 

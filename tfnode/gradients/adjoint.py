@@ -90,9 +90,7 @@ class Adjoint(Gradient):
             adjoint, g, stats = segment(tf.reverse(times, [0]), states, list(cotangents), g)
             rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
         else:
-            adjoint, g, stats, rates = self._segments(
-                segment, rate, times, states, cotangents, g
-            )
+            adjoint, g, stats, rates = self._segments(segment, rate, times, states, cotangents, g)
         first = -rate(times[0], problem.y0, adjoint)
         if not problem.final_only:
             adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]

@@ -23,7 +23,6 @@ class Augment(keras.layers.Layer):
         `(batch, ..., channels)` to `(batch, ..., channels + n)`.
 
     Example:
-
     ```python
     y = tfnode.layers.Augment(5)(x)  # 28x28x1 becomes 28x28x6
     ```

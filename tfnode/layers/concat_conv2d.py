@@ -34,7 +34,6 @@ class ConcatConv2D(keras.layers.Layer):
         `(), (batch, height, width, channels)` to `(batch, height, width, filters)`.
 
     Example:
-
     ```python
     dy = tfnode.layers.ConcatConv2D(64, 3, activation="relu")(t, y)
     ```

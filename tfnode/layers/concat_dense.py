@@ -31,7 +31,6 @@ class ConcatDense(keras.layers.Layer):
         `(), (batch, ..., channels)` to `(batch, ..., units)`.
 
     Example:
-
     ```python
     dy = tfnode.layers.ConcatDense(2, "tanh")(t, y)
     ```

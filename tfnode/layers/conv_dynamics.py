@@ -57,7 +57,6 @@ class ConvDynamics(keras.layers.Layer):
         ValueError: If the state does not have `filters` channels.
 
     Example:
-
     ```python
     block = tfnode.ODEBlock(tfnode.layers.ConvDynamics(64, norm="group"), solver="rk38")
     ```
@@ -70,7 +69,9 @@ class ConvDynamics(keras.layers.Layer):
         self.filters = filters
         self.norm = norm
         self.convolutions = [
-            ConcatConv2D(filters, kernel_size, activation="relu", use_bias=False, dtype=self.dtype_policy)
+            ConcatConv2D(
+                filters, kernel_size, activation="relu", use_bias=False, dtype=self.dtype_policy
+            )
             for _ in range(2)
         ]
         self.kernel_size = self.convolutions[0].kernel_size

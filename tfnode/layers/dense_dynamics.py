@@ -22,7 +22,6 @@ class DenseDynamics(keras.layers.Layer):
         `(), (batch, ..., channels)` to `(batch, ..., channels)`.
 
     Example:
-
     ```python
     block = tfnode.ODEBlock(tfnode.layers.DenseDynamics([32, 32]), solver="rk4")
     ```

@@ -41,7 +41,6 @@ class ODEBlock(keras.layers.Layer):
             belong to one evaluation inside the solver, of which nobody knows the number.
 
     Example:
-
     ```python
     dynamics = keras.Sequential([keras.layers.Dense(50, "tanh"), keras.layers.Dense(2)])
     outputs = tfnode.ODEBlock(dynamics, solver="rk4")(inputs)

@@ -48,7 +48,6 @@ class TimeBatchNormalization(keras.layers.Layer):
         `(), (batch, ..., channels)` to `(batch, ..., channels)`.
 
     Example:
-
     ```python
     dy = tfnode.layers.TimeBatchNormalization()(t, y, training=True)
     ```
@@ -87,7 +86,11 @@ class TimeBatchNormalization(keras.layers.Layer):
                 autocast=False,
                 aggregation="mean",
             )
-            for name, size in (("moving_mean", channels), ("moving_variance", channels), ("weight", 1))
+            for name, size in (
+                ("moving_mean", channels),
+                ("moving_variance", channels),
+                ("weight", 1),
+            )
         )
         self.built = True
 
