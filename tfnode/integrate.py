@@ -9,6 +9,7 @@ from keras.src.backend.common import global_state
 
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import Problem
+from tfnode.solvers.foreign import Foreign
 
 
 def odeint(func, y0, t, *, solver="dopri5", gradient="adjoint", return_stats=False):
@@ -97,7 +98,7 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         replay=replay,
         y0=[tf.cast(y, d) for y, d in zip(leaves, wide)],
         times=times,
-        solver=solver,
+        solver=solver if hasattr(solver, "integrate") else Foreign(solver),
         time_gradient=tf.is_tensor(t),
         final_only=final_only,
         on_backward=on_backward,

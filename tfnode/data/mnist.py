@@ -60,7 +60,7 @@ def load(data_dir=None) -> Dataset:
     else:
         cached = _keras_home() / "datasets" / "mnist.npz"
         arrays = read_npz(cached) if cached.exists() else _download(cached)
-        source = cached
+        source = cached.name
     return Dataset(
         name="mnist",
         source=str(source),
@@ -162,11 +162,11 @@ _REMEDY = "Replace the file, or remove it to have MNIST downloaded."
 
 
 def _read_folder(folder):
-    """The arrays from a folder, and the path to tell people."""
+    """The arrays from a folder, and what they were read from."""
     if not folder.is_dir():
         raise DataError(f"The data folder does not exist. Received: {folder}")
     if (folder / "mnist.npz").exists():
-        return read_npz(folder / "mnist.npz"), folder / "mnist.npz"
+        return read_npz(folder / "mnist.npz"), "mnist.npz"
     paths = {}
     for name, file in IDX_FILES.items():
         # Some copies have a dot where the original has a dash.
@@ -183,7 +183,7 @@ def _read_folder(folder):
     arrays = {name: read_idx(path) for name, path in paths.items()}
     for name, array in arrays.items():
         check(array, name, paths[name])
-    return arrays, folder
+    return arrays, "MNIST's four IDX files"
 
 
 def _keras_home():

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from problems import PROBLEMS
+
+import tfnode
+
+SOLVERS = {
+    "dormand_prince": lambda: tfp.math.ode.DormandPrince(rtol=1e-8, atol=1e-8),
+    "bdf": lambda: tfp.math.ode.BDF(rtol=1e-7, atol=1e-9),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("key", ["gaussian", "reverse"])
+def test_solution_in_both_directions(name, key):
+    problem = PROBLEMS[key]
+    times = np.linspace(problem.t0, problem.t1, 3)
+    ys, stats = tf.function(
+        lambda: tfnode.odeint(
+            problem.func, problem.y0, times, solver=SOLVERS[name](), return_stats=True
+        )
+    )()
+    expected = np.stack([problem.solution(t) for t in times])
+    np.testing.assert_allclose(ys, expected, atol=1e-5)
+    assert int(stats.num_evaluations) > 10
+
+
+def test_gradients():
+    k = tf.Variable(0.8, dtype=tf.float64)
+
+    @tf.function
+    def run():
+        with tf.GradientTape() as tape:
+            y = tfnode.odeint(
+                lambda t, y: -k * t * y,
+                tf.constant([1.0], tf.float64),
+                [0.0, 1.0],
+                solver=SOLVERS["dormand_prince"](),
+            )
+            loss = tf.reduce_sum(y[-1])
+        return tape.gradient(loss, k)
+
+    np.testing.assert_allclose(run(), -0.5 * np.exp(-0.4), rtol=1e-5)

@@ -1,0 +1,65 @@
+"""Solvers of TensorFlow Probability behind the interface of ours."""
+
+import math
+
+import tensorflow as tf
+
+from tfnode.solvers.trajectory import Stats, Trajectory
+
+
+class Foreign:
+    """Lets `tfnode.odeint` drive a `tfp.math.ode.Solver` that is not one of ours.
+
+    Time runs forward from 0 inside, as TFP wants it, whatever the direction outside;
+    quadratures are part of the state. A solve that TFP reports as failed raises
+    `tf.errors.InvalidArgumentError`, or gives NaN under XLA.
+
+    What TFP does differently stays: its `DormandPrince` evaluates the dynamics beyond the
+    last time and has no bound on its steps unless given `max_num_steps`; neither solver
+    tells its number of steps, so `Stats` has -1 for them.
+
+    Args:
+        solver: A `tfp.math.ode.Solver`.
+    """
+
+    def __init__(self, solver):
+        self.solver = solver
+
+    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+        """As `RungeKutta.integrate`."""
+        size = len(y0)
+        dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
+        start = times[0]
+        direction = tf.sign(times[-1] - start)
+        elapsed = tf.cast((times - start) * direction, dtype)
+
+        def ode_fn(tau, state):
+            dy, dq = field(start + direction * tf.cast(tau, times.dtype), list(state[:size]))
+            return tuple(tf.cast(direction, x.dtype) * x for x in (*dy, *dq))
+
+        results = self.solver._solve(
+            ode_fn=ode_fn,
+            initial_time=tf.zeros([], dtype),
+            initial_state=(*y0, *quadratures),
+            solution_times=elapsed[-1:] if final_only else elapsed[1:],
+        )
+        failed = results.diagnostics.status < 0
+        check = tf.debugging.Assert(
+            ~failed,
+            [
+                f"{self.solver.name} failed. Try looser tolerances or float64. Received: status =",
+                results.diagnostics.status,
+                "evaluations =",
+                results.diagnostics.num_ode_fn_evaluations,
+            ],
+        )
+        with tf.control_dependencies([] if check is None else [check]):
+            states = [tf.where(failed, tf.constant(math.nan, x.dtype), x) for x in results.states]
+        final = [x[-1] for x in states]
+        if final_only:
+            outputs = final[:size]
+        else:
+            outputs = [tf.concat([y[tf.newaxis], x], 0) for y, x in zip(y0, states)]
+        unknown = tf.constant(-1, tf.int32)
+        stats = Stats(results.diagnostics.num_ode_fn_evaluations, unknown, unknown)
+        return Trajectory(outputs, final[size:], stats)
