@@ -18,7 +18,7 @@ from tfnode import callbacks, data, models, run_dir, settings
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 
 
-def run(config, *, log_dir=None, data_dir=None, overwrite=False):
+def run(config, *, log_dir=None, data_dir=None, overwrite: bool = False) -> dict:
     """Trains a model as a config says and writes the run directory.
 
     Args:

@@ -1,6 +1,8 @@
 """`odeint`: the one door to the solvers and gradients."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +14,15 @@ from tfnode.gradients.problem import Problem
 from tfnode.solvers.foreign import Foreign
 
 
-def odeint(func, y0, t, *, solver="dopri5", gradient="adjoint", return_stats=False):
+def odeint(
+    func: Callable,
+    y0: Any,
+    t: Any,
+    *,
+    solver: Any = "dopri5",
+    gradient: Any = "adjoint",
+    return_stats: bool = False,
+) -> Any:
     """Solves the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
 
     Args:

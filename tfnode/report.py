@@ -56,7 +56,7 @@ def main(arguments=None) -> int:
     return 0
 
 
-def write_report(runs, out):
+def write_report(runs: list, out) -> list[pathlib.Path]:
     """Writes the figures and tables of `runs` into the folder `out`.
 
     Args:

@@ -184,3 +184,30 @@ def test_get_serialize_deserialize():
     assert type(gradients.get("backprop")) is gradients.Backprop
     with pytest.raises(ValueError, match="adjoint.*backprop"):
         gradients.get("adjiont")
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("mode", ["eager", "function"])
+def test_dynamics_with_a_tape_of_their_own(gradient, mode):
+    """Gradient flow of V = k y^4 / 4: dy/dt = -k y^3, y(T) = y0 / sqrt(1 + 2 k T y0^2)."""
+    k = tf.Variable(0.7, dtype=tf.float64)
+    y0 = tf.constant([1.5], tf.float64)
+
+    def func(t, y):
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            potential = k * y**4 / 4
+        return -tape.gradient(potential, y)
+
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch(y0)
+            solver = solvers.RK4(num_steps=40)
+            y = tfnode.odeint(func, y0, [0.0, 1.0], solver=solver, gradient=gradient)[-1]
+        return y, tape.gradient(y, [k, y0])
+
+    y, (by_k, by_y0) = (tf.function(run) if mode == "function" else run)()
+    root = np.sqrt(1 + 2 * 0.7 * 1.5**2)
+    np.testing.assert_allclose(y, [1.5 / root], rtol=1e-6)
+    np.testing.assert_allclose(by_k, -(1.5**3) / root**3, rtol=1e-5)
+    np.testing.assert_allclose(by_y0, [root**-3], rtol=1e-5)

@@ -8,7 +8,7 @@ import tfnode
 
 SOLVERS = {
     "dormand_prince": lambda: tfp.math.ode.DormandPrince(rtol=1e-8, atol=1e-8),
-    "bdf": lambda: tfp.math.ode.BDF(rtol=1e-7, atol=1e-9),
+    "bdf": lambda: tfnode.solvers.BDF(rtol=1e-7, atol=1e-9),
 }
 
 
@@ -43,3 +43,33 @@ def test_gradients():
         return tape.gradient(loss, k)
 
     np.testing.assert_allclose(run(), -0.5 * np.exp(-0.4), rtol=1e-5)
+
+
+def test_stiff_problem_and_failure():
+    """Prothero and Robinson: dy/dt = -1e4 (y - cos t) - sin t, which follows the cosine."""
+
+    def solve(**kwargs):
+        return tf.function(
+            lambda: tfnode.odeint(
+                lambda t, y: -1e4 * (y - tf.cos(t)) - tf.sin(t),
+                tf.constant([1.0], tf.float64),
+                [0.0, 3.0],
+                solver=tfnode.solvers.BDF(rtol=1e-6, atol=1e-8, **kwargs),
+                return_stats=True,
+            )
+        )()
+
+    ys, stats = solve()
+    np.testing.assert_allclose(ys[-1], np.cos([3.0]), atol=1e-4)
+    # An explicit method needs about 1e4 * 3 / 3.3 steps for stability alone.
+    assert int(stats.num_evaluations) < 2000
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bdf failed"):
+        solve(max_steps=3)
+
+
+def test_config():
+    copy = tfnode.solvers.deserialize(tfnode.solvers.serialize(tfnode.solvers.BDF(rtol=0.1)))
+    assert copy.get_config() == {"rtol": 0.1, "atol": 1e-6, "max_steps": 4096}
+    for kwargs in ({"rtol": 0}, {"max_steps": 0}):
+        with pytest.raises(ValueError, match="Received"):
+            tfnode.solvers.BDF(**kwargs)

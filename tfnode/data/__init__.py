@@ -8,7 +8,7 @@ NAMES = ("auto", "mnist", "digits")
 __all__ = ["NAMES", "DataError", "Dataset", "load"]
 
 
-def load(name, data_dir=None) -> Dataset:
+def load(name: str, data_dir: str | None = None) -> Dataset:
     """Loads a data set.
 
     Args:

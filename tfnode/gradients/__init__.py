@@ -10,7 +10,7 @@ __all__ = ["Adjoint", "Backprop", "Gradient", "deserialize", "get", "serialize"]
 _CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop)}
 
 
-def get(identifier):
+def get(identifier: str | dict | Gradient) -> Gradient:
     """The gradient method that a name, a config or a `Gradient` stands for.
 
     Raises:
@@ -19,11 +19,11 @@ def get(identifier):
     return registry.get("gradient", identifier, _CLASSES, lambda: Gradient)
 
 
-def serialize(gradient) -> dict:
+def serialize(gradient: Gradient) -> dict:
     """Config of a gradient method, from which `deserialize` makes an equal one."""
     return registry.serialize("gradient", gradient)
 
 
-def deserialize(config):
+def deserialize(config: dict) -> Gradient:
     """The gradient method that a config made by `serialize` describes."""
     return registry.deserialize("gradient", config, _CLASSES, lambda: Gradient)

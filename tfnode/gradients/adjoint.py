@@ -2,7 +2,6 @@
 
 import keras
 import tensorflow as tf
-from tensorflow.python.eager import record
 
 from tfnode.gradients.problem import Gradient, Problem, find_sources, read, vjp, without_quadratures
 from tfnode.solvers.trajectory import Stats
@@ -22,7 +21,8 @@ class Adjoint(Gradient):
     from the stored one and `a` jumps by the gradient that arrives there. The parameters
     are quadratures: nothing depends on `g`, so it costs no stage values.
 
-    Memory: constant in the number of steps. Exact: only up to the error of the solver,
+    Memory: constant in the number of steps, inside `tf.function` and so in `fit`; in eager
+    execution the tape outside keeps what the forward solve computes. Exact: only up to the error of the solver,
     which falls with the step; with few steps it is the gradient of the differential
     equation rather than of the discrete solution. Higher derivatives: no.
     When not to use: where the dynamics contract strongly, since the backward solve then
@@ -41,13 +41,13 @@ class Adjoint(Gradient):
         @tf.custom_gradient
         def run(*inputs):
             del inputs
-            with record.stop_recording():
-                trajectory = problem.solver.integrate(
-                    without_quadratures(problem.field),
-                    problem.y0,
-                    problem.times,
-                    final_only=problem.final_only,
-                )
+            # Not with the tapes stopped: the dynamics may have one of their own.
+            trajectory = problem.solver.integrate(
+                without_quadratures(problem.field),
+                problem.y0,
+                problem.times,
+                final_only=problem.final_only,
+            )
             stats.append(trajectory.stats)
 
             def grad(*cotangents, variables=()):

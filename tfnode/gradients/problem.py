@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-# TensorFlow exports no way to ask whether a tape watches a tensor, nor to pause the
-# tapes of somebody else; both are needed to differentiate in y0 and closures alike.
+# TensorFlow exports neither the list of the variables that a function reads nor the question
+# whether a tape watches a tensor; both are needed to differentiate in what a field closes over.
 
 
 class Problem(NamedTuple):
@@ -87,7 +87,7 @@ def find_sources(problem: Problem):
         over.
     """
     probe = _Probe()
-    with probe.as_default(), record.stop_recording(), record.VariableWatcher() as watcher:
+    with probe.as_default(), record.VariableWatcher() as watcher:
         placeholder = tf.compat.v1.placeholder
         problem.replay(
             placeholder(problem.times.dtype, []),

@@ -1,5 +1,7 @@
 """`odenet`: the Neural ODE image classifier."""
 
+from typing import Any
+
 import keras
 
 from tfnode.layers import Augment, ConvDynamics, ODEBlock
@@ -7,15 +9,15 @@ from tfnode.layers.conv_dynamics import normalization
 
 
 def odenet(
-    input_shape=(28, 28, 1),
-    num_classes=10,
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    num_classes: int = 10,
     *,
-    filters=64,
-    norm="batch",
-    solver="rk38",
-    gradient="adjoint",
-    augment=0,
-):
+    filters: int = 64,
+    norm: str | None = "batch",
+    solver: Any = "rk38",
+    gradient: Any = "adjoint",
+    augment: int = 0,
+) -> keras.Model:
     """The Neural ODE classifier of the paper, with logits out.
 
     ```

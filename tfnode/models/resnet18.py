@@ -6,7 +6,12 @@ from keras import layers
 STEMS = ("imagenet", "small")
 
 
-def resnet18(input_shape=(28, 28, 1), num_classes=10, *, stem="imagenet"):
+def resnet18(
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    num_classes: int = 10,
+    *,
+    stem: str = "imagenet",
+) -> keras.Model:
     """ResNet-18 with logits out; 11.2 million parameters for 28x28x1.
 
     Args:

@@ -5,6 +5,7 @@ The classes are imported on first use, since TensorFlow Probability takes its ti
 
 import functools
 import importlib
+from typing import Any
 
 from tfnode import registry
 
@@ -18,6 +19,7 @@ _MODULES = {
     "Bosh3": "adaptive_step",
     "Dopri5": "adaptive_step",
     "Tsit5": "adaptive_step",
+    "BDF": "bdf",
     "ButcherTableau": "tableau",
     "RungeKutta": "runge_kutta",
     "Stats": "trajectory",
@@ -50,7 +52,7 @@ def _base():
     return tfp.math.ode.Solver
 
 
-def get(identifier):
+def get(identifier: Any):
     """The solver that a name, a config or a `tfp.math.ode.Solver` stands for.
 
     Raises:
@@ -59,11 +61,11 @@ def get(identifier):
     return registry.get("solver", identifier, _CLASSES, _base)
 
 
-def serialize(solver) -> dict:
+def serialize(solver: Any) -> dict:
     """Config of a solver, from which `deserialize` makes an equal one."""
     return registry.serialize("solver", solver)
 
 
-def deserialize(config):
+def deserialize(config: dict):
     """The solver that a config made by `serialize` describes."""
     return registry.deserialize("solver", config, _CLASSES, _base)

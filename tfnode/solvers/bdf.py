@@ -1,0 +1,45 @@
+"""TFP's solver for stiff problems, with a config."""
+
+import keras
+import tensorflow_probability as tfp
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class BDF(tfp.math.ode.BDF):
+    """Backward differentiation formulas of variable order 1 to 5, for stiff problems.
+
+    TFP's implicit solver, made serialisable and bounded. Each step solves equations with
+    the dense Jacobian of the whole flattened state, batch included, so it is for small
+    systems. A failed solve is an error, as with the other solvers; `Stats` has -1 for the
+    steps, which TFP does not tell.
+
+    Args:
+        rtol: Relative tolerance, positive.
+        atol: Absolute tolerance, positive.
+        max_steps: Budget of steps between two requested times, an int of at least 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference: Shampine, Reichelt, *The MATLAB ODE suite* (1997).
+    """
+
+    def __init__(self, rtol=1e-3, atol=1e-6, max_steps=4096):
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0.0:
+                raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+            raise ValueError(
+                f"`max_steps` must be an int of at least 1. Received: max_steps={max_steps!r}"
+            )
+        super().__init__(rtol=rtol, atol=atol, max_num_steps=max_steps)
+        self.rtol = rtol
+        self.atol = atol
+        self.max_steps = max_steps
+
+    def get_config(self):
+        return {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
