@@ -131,9 +131,8 @@ def _state_tensor(y):
 def _times_tensor(t, dtype):
     """The times as a tensor, checked: at trace time where known, else at run time."""
     try:
-        # Lists are float32 to TensorFlow, which loses digits of a float64 solve.
-        given = t if tf.is_tensor(t) else np.asarray(t, np.float64)
-        given = tf.convert_to_tensor(given, None if tf.is_tensor(t) else dtype)
+        # Lists are float32 to TensorFlow, which loses digits.
+        given = tf.convert_to_tensor(t if tf.is_tensor(t) else np.asarray(t, np.float64))
     except (TypeError, ValueError) as error:
         raise TypeError(f"The times `t` must be real numbers. Received: t={t}") from error
     if not given.dtype.is_floating:
@@ -151,13 +150,14 @@ def _times_tensor(t, dtype):
     steps = times[1:] - times[:-1]
     if static is not None:
         steps = static[1:] - static[:-1]
-        if not ((steps > 0).all() or (steps < 0).all()):
+        if not np.isfinite(static).all() or not ((steps > 0).all() or (steps < 0).all()):
             raise ValueError(
                 "The times `t` must be finite and strictly increasing or strictly "
                 f"decreasing. Received: t={static}"
             )
         return times
     monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
+    monotonic &= tf.reduce_all(tf.math.is_finite(times))
     message = "The times `t` must be finite and strictly increasing or strictly decreasing."
     check = tf.debugging.Assert(monotonic, [message, "Received: t =", times], summarize=20)
     with tf.control_dependencies([check] if check is not None else []):
@@ -204,7 +204,13 @@ def _derivative(dy, y):
             "The dynamics must return the structure of the state, since they are its "
             f"derivative. Received: {dy} for a state {y}"
         ) from error
-    leaves = [tf.convert_to_tensor(x) for x in tf.nest.flatten(dy)]
+    leaves = tf.nest.flatten(dy)
+    if any(x is None for x in leaves):
+        raise ValueError(
+            "The dynamics must return the derivative of the state; is a `return` missing? "
+            f"Received: {dy}"
+        )
+    leaves = [tf.convert_to_tensor(x) for x in leaves]
     for x, state in zip(leaves, tf.nest.flatten(y)):
         if not x.shape.is_compatible_with(state.shape):
             raise ValueError(

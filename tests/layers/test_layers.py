@@ -137,7 +137,6 @@ def test_bad_kernel_sizes(kernel_size):
 
 
 @pytest.mark.parametrize("kernel_size", [None, 3.0])
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="tuple(kernel_size) of a number")
 def test_kernel_sizes_that_are_not_sequences(kernel_size):
     with pytest.raises(ValueError, match="`kernel_size`.*Received"):
         ConcatConv2D(2, kernel_size)
@@ -275,17 +274,14 @@ def test_save_and_load(make, y, tmp_path):
     np.testing.assert_array_equal(loaded(y), expected)
 
 
-NO_DTYPE = pytest.mark.xfail(strict=True, reason="ConvDynamics makes its norms without a dtype.")
-
-
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 @pytest.mark.parametrize(
     "make",
     [
         lambda dtype: DenseDynamics([3], dtype=dtype),
         lambda dtype: ConvDynamics(2, norm=None, dtype=dtype),
-        pytest.param(lambda dtype: ConvDynamics(2, norm="group", dtype=dtype), marks=NO_DTYPE),
-        pytest.param(lambda dtype: ConvDynamics(2, norm="batch", dtype=dtype), marks=NO_DTYPE),
+        lambda dtype: ConvDynamics(2, norm="group", dtype=dtype),
+        lambda dtype: ConvDynamics(2, norm="batch", dtype=dtype),
     ],
     ids=["dense", "conv", "group", "batch"],
 )

@@ -183,7 +183,7 @@ for name in ("odenet", "block"):
     equal[name] = {
         "weights": all(np.array_equal(*pair) for pair in zip(model.get_weights(), weights)),
         "outputs": np.array_equal(outputs, data[name + "_outputs"]),
-        "predicted": bool(np.abs(predicted - outputs).max() < 1e-6),
+        "predicted": np.array_equal(predicted, data[name + "_predicted"]),
     }
 print(json.dumps({"early": early, "equal": equal}))
 """
@@ -228,7 +228,7 @@ def saved(tmp_path_factory):
         data[name] = RNG.normal(size=shape).astype(np.float32)
         model.compile("adam", "mse", jit_compile=False)
         model.fit(data[name], np.ones((4, outputs)), verbose=0)
-        # Predictions in graphs may differ in the last bit from one call to the next.
+        data[f"{name}_predicted"] = model.predict(data[name], verbose=0)
         data[f"{name}_outputs"] = np.asarray(model(data[name], training=False))
         data |= {f"{name}_weight_{i}": w for i, w in enumerate(model.get_weights())}
         model.save(folder / f"{name}.keras")
@@ -242,6 +242,14 @@ def test_models_load_after_importing_tfnode_alone(saved):
     assert result["early"] == []
     same = {"weights": True, "outputs": True, "predicted": True}
     assert result["equal"] == {"odenet": same, "block": same}
+
+
+def test_predictions_are_the_same_every_time():
+    """AddN adds in the order in which buffers are free; no sum of the solver may be one."""
+    model = tfnode.models.odenet((12, 12, 1), 3, filters=16)
+    x = RNG.normal(size=(32, 12, 12, 1)).astype(np.float32)
+    first = model.predict_on_batch(x)
+    assert all(np.array_equal(model.predict_on_batch(x), first) for _ in range(100))
 
 
 def test_exports_load_without_tfnode(saved):

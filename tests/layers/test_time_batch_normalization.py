@@ -207,7 +207,6 @@ def test_mixed_precision(policy):
     np.testing.assert_allclose(tf.cast(inference, tf.float64), expected, atol=0.05)
 
 
-@pytest.mark.xfail(strict=True, reason="Keras casts the time to bfloat16 with the state.")
 def test_times_in_mixed_precision_stay_at_their_knots():
     """In bfloat16, a third is 0.334: a share of the batch would leak to the next knot."""
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -216,7 +215,6 @@ def test_times_in_mixed_precision_stay_at_their_knots():
     np.testing.assert_allclose(norm.weight[:, 0], [0, 0.1, 0, 0], atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="fused_batch_norm takes no float64.")
 def test_float64():
     norm = TimeBatchNormalization(dtype="float64")
     y = batch(16).astype(np.float64)

@@ -22,9 +22,9 @@ class Adjoint(Gradient):
     are quadratures: nothing depends on `g`, so it costs no stage values.
 
     Memory: constant in the number of steps, inside `tf.function` and so in `fit`; in eager
-    execution the tape outside keeps what the forward solve computes. Exact: only up to the error of the solver,
-    which falls with the step; with few steps it is the gradient of the differential
-    equation rather than of the discrete solution. Higher derivatives: no.
+    execution the tape outside keeps what the forward solve computes. Exact: only up to the
+    error of the solver, which falls with the step; with few steps it is the gradient of the
+    differential equation rather than of the discrete solution. Higher derivatives: no.
     When not to use: where the dynamics contract strongly, since the backward solve then
     cannot reconstruct the state, and the gradient is wrong.
 

@@ -51,10 +51,12 @@ class ConcatConv2D(keras.layers.Layer):
         bias_initializer="zeros",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The time shall not be rounded to half precision along with the state.
+        super().__init__(autocast=False, **kwargs)
         if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
             raise ValueError(f"`filters` must be a positive int. Received: filters={filters!r}")
-        size = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
+        pair = isinstance(kernel_size, (tuple, list))
+        size = tuple(kernel_size) if pair else (kernel_size,) * 2
         if len(size) != 2 or not all(isinstance(k, int) and k > 0 for k in size):
             raise ValueError(
                 "`kernel_size` must be a positive int or a pair of them. "
@@ -91,7 +93,8 @@ class ConcatConv2D(keras.layers.Layer):
         shift = ops.conv(time, kernel[:, :, :1], padding="same")  # (1, height, width, filters)
         if self.bias is not None:
             shift = shift + self.bias
-        return self.activation(ops.conv(y, kernel[:, :, 1:], padding="same") + shift)
+        y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[:, :, 1:], shift))
+        return self.activation(ops.conv(y, kernel, padding="same") + shift)
 
     def compute_output_shape(self, t_shape, y_shape):
         return (*y_shape[:-1], self.filters)

@@ -47,7 +47,8 @@ class ConcatDense(keras.layers.Layer):
         bias_initializer="zeros",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The time shall not be rounded to half precision along with the state.
+        super().__init__(autocast=False, **kwargs)
         if isinstance(units, bool) or not isinstance(units, int) or units < 1:
             raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
         self.units = units
@@ -69,10 +70,11 @@ class ConcatDense(keras.layers.Layer):
 
     def call(self, t, y):
         kernel = ops.convert_to_tensor(self.kernel)
-        shift = t * kernel[0]  # (units,)
+        shift = ops.cast(t, kernel.dtype) * kernel[0]  # (units,)
         if self.bias is not None:
             shift = shift + self.bias
-        return self.activation(ops.matmul(y, kernel[1:]) + shift)
+        y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[1:], shift))
+        return self.activation(ops.matmul(y, kernel) + shift)
 
     def compute_output_shape(self, t_shape, y_shape):
         return (*y_shape[:-1], self.units)

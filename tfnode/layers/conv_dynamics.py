@@ -8,7 +8,7 @@ from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 NORMS = ("batch", "group", "layer", None)
 
 
-def normalization(norm, channels, in_dynamics=False):
+def normalization(norm, channels, in_dynamics=False, dtype=None):
     """The normalisation layer that an option of `norm` stands for, or `None`.
 
     Raises:
@@ -16,15 +16,15 @@ def normalization(norm, channels, in_dynamics=False):
     """
     if norm == "batch":
         if in_dynamics:
-            return TimeBatchNormalization()
-        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+            return TimeBatchNormalization(dtype=dtype)
+        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
         # Two channels a group, as in the code of Chen et al.; any channels will do.
         groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
-        return keras.layers.GroupNormalization(groups, epsilon=1e-5)
+        return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype)
     if norm == "layer":
         # Over the whole image, so that it is group normalisation with one group.
-        return keras.layers.GroupNormalization(1, epsilon=1e-5)
+        return keras.layers.GroupNormalization(1, epsilon=1e-5, dtype=dtype)
     if norm is None:
         return None
     raise ValueError(f"`norm` must be one of {NORMS}. Received: norm={norm!r}")
@@ -65,7 +65,8 @@ class ConvDynamics(keras.layers.Layer):
     """
 
     def __init__(self, filters, kernel_size=3, norm="batch", **kwargs):
-        super().__init__(**kwargs)
+        # The time shall not be rounded to half precision along with the state.
+        super().__init__(autocast=False, **kwargs)
         self.filters = filters
         self.norm = norm
         self.convolutions = [
@@ -75,7 +76,7 @@ class ConvDynamics(keras.layers.Layer):
             for _ in range(2)
         ]
         self.kernel_size = self.convolutions[0].kernel_size
-        self.norms = [normalization(norm, filters, in_dynamics=True) for _ in range(2)]
+        self.norms = [normalization(norm, filters, True, self.dtype_policy) for _ in range(2)]
 
     def build(self, t_shape, y_shape):
         if y_shape[-1] != self.filters:

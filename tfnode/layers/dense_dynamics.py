@@ -28,7 +28,8 @@ class DenseDynamics(keras.layers.Layer):
     """
 
     def __init__(self, hidden_units, activation="tanh", **kwargs):
-        super().__init__(**kwargs)
+        # The time shall not be rounded to half precision along with the state.
+        super().__init__(autocast=False, **kwargs)
         units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
         self.hidden_units = units
         self.activation = keras.activations.get(activation)

@@ -1,5 +1,7 @@
 """`ODEBlock`: the solution of an ODE as a Keras layer."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -70,7 +72,8 @@ class ODEBlock(keras.layers.Layer):
         self.gradient = gradients.get(gradient)
         self.times = tuple(float(t) for t in times)
         steps = [after - before for before, after in zip(self.times, self.times[1:])]
-        if not steps or not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
+        finite = all(math.isfinite(t) for t in self.times)
+        if not steps or not finite or not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
             raise ValueError(
                 "`times` must be at least two numbers, strictly increasing or strictly "
                 f"decreasing. Received: times={times}"

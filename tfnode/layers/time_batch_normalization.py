@@ -57,7 +57,8 @@ class TimeBatchNormalization(keras.layers.Layer):
     """
 
     def __init__(self, momentum=0.99, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
-        super().__init__(**kwargs)
+        # The time shall not be rounded to half precision along with the state.
+        super().__init__(autocast=False, **kwargs)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
         if isinstance(knots, bool) or not isinstance(knots, int) or knots < 2:
@@ -102,24 +103,37 @@ class TimeBatchNormalization(keras.layers.Layer):
         distance = ops.abs(place - ops.arange(self.knots, dtype=dtype))
         share = ops.maximum(1.0 - distance, 0.0)[:, None]  # (knots, 1)
         gamma, beta = (ops.convert_to_tensor(x) for x in (self.gamma, self.beta))
+        y = ops.cast(y, self.compute_dtype)
         if training:
-            rows = ops.reshape(y, (-1, 1, 1, y.shape[-1]))
-            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                rows, gamma, beta, epsilon=self.epsilon, is_training=True
-            )
+            outputs, mean, variance = self._normalize_batch(y, gamma, beta)
             rate = (1.0 - self.momentum) * share
             self.moving_mean.assign_add(rate * (ops.stop_gradient(mean) - self.moving_mean))
             self.moving_variance.assign_add(
                 rate * (ops.stop_gradient(variance) - self.moving_variance)
             )
             self.weight.assign_add(rate * (1.0 - self.weight))
-            return ops.reshape(outputs, ops.shape(y))
+            return outputs
         weight = ops.sum(share * self.weight)
         mean = tf.math.divide_no_nan(ops.sum(share * self.moving_mean, 0), weight)  # (channels,)
         variance = tf.math.divide_no_nan(ops.sum(share * self.moving_variance, 0), weight)
         variance = ops.where(weight > 0.0, variance, 1.0)
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
+
+    def _normalize_batch(self, y, gamma, beta):
+        """The normalised batch, its mean, and its variance without bias."""
+        if y.dtype == tf.float64:
+            # The fused operation has no float64.
+            axes = list(range(len(y.shape) - 1))
+            mean, variance = tf.nn.moments(y, axes)
+            outputs = tf.nn.batch_normalization(y, mean, variance, beta, gamma, self.epsilon)
+            size = tf.cast(tf.size(y) / tf.size(mean), y.dtype)
+            return outputs, mean, variance * size / tf.maximum(size - 1.0, 1.0)
+        rows = ops.reshape(y, (-1, 1, 1, y.shape[-1]))
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            rows, gamma, beta, epsilon=self.epsilon, is_training=True
+        )
+        return ops.reshape(outputs, ops.shape(y)), mean, variance
 
     def reset_averages(self):
         """Forgets the running averages; the next batch in training mode starts them."""

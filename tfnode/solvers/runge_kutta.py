@@ -33,11 +33,13 @@ def increment(weights, h, derivatives):
     `h` is a scalar of the time's dtype; the products with the weights are made in that
     dtype, before the cast to the component's.
     """
-    terms = [(w, k) for w, k in zip(weights, derivatives) if w != 0.0]
-    return [
-        tf.add_n([tf.cast(h * w, k[n].dtype) * k[n] for w, k in terms])
-        for n in range(len(terms[0][1]))
-    ]
+    (first, start), *rest = [(w, k) for w, k in zip(weights, derivatives) if w != 0.0]
+    total = [tf.cast(h * first, x.dtype) * x for x in start]
+    for w, k in rest:
+        # Neither `add_n` nor a chain of sums, which Grappler makes one of: AddN adds in the
+        # order in which buffers happen to be free, and no two runs would be bit-identical.
+        total = [z - tf.cast(h * -w, x.dtype) * x for z, x in zip(total, k)]
+    return total
 
 
 def add(left, right):
