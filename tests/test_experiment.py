@@ -298,3 +298,13 @@ def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, ca
     record = run_dir.read_json(tmp_path / "run" / "config.json")
     assert record["settings"]["dataset"] == "auto"
     assert record["dataset"]["name"] == "digits"
+
+
+def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
+    """Calibration, counting and the learning rate all meet distributed variables."""
+    result = _run(few, _config(strategy="mirrored", epochs=1), log_dir=tmp_path / "run")
+    final = result.metrics["final"]
+    assert final["nfe_forward"] == final["nfe_backward"] == 4
+    assert final["learning_rate"] == pytest.approx(1e-3)
+    first = run_dir.read_history(done.directory / run_dir.HISTORY)[0]
+    assert final["loss"] == pytest.approx(first["loss"], rel=1e-4)

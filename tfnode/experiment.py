@@ -96,22 +96,28 @@ def _fit(config, dataset, model, directory):
     batches = dataset.training_batches(config.batch_size, config.seed)
     # Other batches than those of the first epoch.
     calibration = dataset.training_batches(config.batch_size, config.seed, epoch=config.epochs)
+    recalibrate = callbacks.Recalibrate(calibration, steps=min(steps, 100))
     listeners = [
-        callbacks.Recalibrate(calibration, steps=min(steps, 100)),
+        recalibrate,
         callbacks.SolverStats(),
         callbacks.CurveExport(directory),
         callbacks.SaveBest(directory / run_dir.BEST),
         keras.callbacks.TensorBoard(directory, write_graph=False),
     ]
-    model.fit(
-        batches,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        validation_data=dataset.test_batches(config.batch_size),
-        callbacks=listeners,
-        shuffle=False,  # The batches are shuffled already.
-        verbose="auto" if sys.stdout.isatty() else 2,
-    )
+    try:
+        model.fit(
+            batches,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            validation_data=dataset.test_batches(config.batch_size),
+            callbacks=listeners,
+            shuffle=False,  # The batches are shuffled already.
+            verbose="auto" if sys.stdout.isatty() else 2,
+        )
+    except KeyboardInterrupt:
+        # In the middle of an epoch the averages lag behind the weights.
+        recalibrate.recalibrate()
+        raise
 
 
 def _record(config, dataset, device):

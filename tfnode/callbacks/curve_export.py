@@ -47,7 +47,7 @@ class CurveExport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {name: (logs or {}).get(name) for name in HISTORY_COLUMNS}
         row["epoch"] = epoch + 1
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.perf_counter() - self._start, 3)
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)

@@ -1,5 +1,7 @@
 """`Recalibrate`: running averages that belong to the weights of now."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -43,20 +45,24 @@ class Recalibrate(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         model = self.model
-        # Traced once, for all epochs.
-        self._forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
+
+        # Traced once, for all epochs; every replica takes the same batches.
+        @functools.partial(tf.function, reduce_retracing=True)
+        def forward(x):
+            model.distribute_strategy.run(lambda x: model(x, training=True), (x,))
+
+        self._forward = forward
 
     def on_test_begin(self, logs=None):
-        if self._forward is not None:
-            self.recalibrate()
+        self.recalibrate()
 
     def on_train_end(self, logs=None):
         self._forward = None
 
     def recalibrate(self):
-        """Takes the averages anew, now."""
+        """Takes the averages anew, now; while `fit` is under way, or was broken off."""
         layers = [x for x in self.model._flatten_layers() if isinstance(x, TimeBatchNormalization)]
-        if not layers:
+        if not layers or self._forward is None:
             return
         for layer in layers:
             layer.reset_averages()
