@@ -11,7 +11,8 @@ with TensorFlow, the compiled model and the batch, before the first step; `peak`
 largest resident memory that the operating system saw (`ru_maxrss`) after some steps, and
 `growth` the difference: what tracing and running a step takes. CPU only.
 
-At the default batch of 64, backpropagation through 64 steps needs about 4 GiB.
+At the default batch of 64, backpropagation through 64 steps needs about 4 GiB. Unlike times,
+the figures of memory do not mind a machine that is busy.
 """
 
 import argparse
