@@ -120,13 +120,17 @@ def test_failure_is_an_error(mode, case):
 def test_failure_of_the_backward_solve():
     """The field is finite everywhere, its derivative nowhere."""
 
+    @tf.custom_gradient
+    def decay(y):
+        return -y, lambda upstream: upstream * float("nan")
+
     @tf.function
     def run():
         y0 = tf.constant([1.0])
         with tf.GradientTape() as tape:
             tape.watch(y0)
-            y = tfnode.odeint(lambda t, y: tf.sqrt(0.0 * y) - y, y0, [0.0, 1.0], solver="dopri5")
-        return y, tape.gradient(y[-1], y0)
+            y = tfnode.odeint(lambda t, y: decay(y), y0, [0.0, 1.0], solver="dopri5")[-1]
+        return y, tape.gradient(y, y0)
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="Dopri5 failed"):
         run()
@@ -139,11 +143,11 @@ def test_same_everywhere(mode):
         lambda: tfnode.odeint(
             problem.func,
             problem.y0,
-            [problem.t0, 0.1, problem.t1],
+            [problem.t0, 0.7, problem.t1],
             solver=solver("tsit5", rtol=1e-8),
         )
     )
-    expected = np.stack([problem.solution(t) for t in (problem.t0, 0.1, problem.t1)])
+    expected = np.stack([problem.solution(t) for t in (problem.t0, 0.7, problem.t1)])
     np.testing.assert_allclose(run(), expected, atol=1e-5)
 
 
