@@ -303,7 +303,7 @@ def test_pickled_objects_are_not_run(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def _read_or_refuse(path, content):
+def _check_read_or_refused(path, content):
     """Reads an .npz: the tiny arrays or a `DataError`, nothing else."""
     path.write_bytes(content)
     with mock.patch.object(mnist, "ARRAYS", CHECKSUMS):
@@ -319,13 +319,13 @@ def _read_or_refuse(path, content):
 @FUZZ
 @given(content=st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(b"PK\3\4".__add__)))
 def test_npz_random_bytes(tmp_path_factory, content):
-    _read_or_refuse(tmp_path_factory.getbasetemp() / "random.npz", content)
+    _check_read_or_refused(tmp_path_factory.getbasetemp() / "random.npz", content)
 
 
 @FUZZ
 @given(content=st.sampled_from([GOOD_NPZ, _npz_bytes(TINY, np.savez_compressed)]).flatmap(_damaged))
 def test_npz_damaged(tmp_path_factory, content):
-    _read_or_refuse(tmp_path_factory.getbasetemp() / "damaged.npz", content)
+    _check_read_or_refused(tmp_path_factory.getbasetemp() / "damaged.npz", content)
 
 
 def _directory_of_zip():
@@ -342,7 +342,7 @@ def _directory_of_zip():
 def test_npz_damaged_headers(tmp_path_factory, place, value):
     content = bytearray(GOOD_NPZ)
     content[place] = value
-    _read_or_refuse(tmp_path_factory.getbasetemp() / "headers.npz", bytes(content))
+    _check_read_or_refused(tmp_path_factory.getbasetemp() / "headers.npz", bytes(content))
 
 
 # --- Where it is looked for -----------------------------------------------------------
