@@ -1,7 +1,8 @@
 """ResNet-18, the paper's baseline.
 
 Command: python train.py --model=resnet
-Expected: 99.16 % test accuracy on MNIST after ten epochs, three to four minutes an epoch on two cores.
+Expected: 99.16 % test accuracy on MNIST after ten epochs, three to four minutes an epoch
+on two cores.
 """
 
 import ml_collections

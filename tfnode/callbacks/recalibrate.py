@@ -13,10 +13,10 @@ class Recalibrate(keras.callbacks.Callback):
 
     A running average lags behind the weights. Elsewhere that does little; inside an ODE
     each stage is normalised after stages that were normalised by averages themselves, so
-    that the lag is amplified: on MNIST it costs tens of points of accuracy in evaluation. So the averages are
-    thrown away before the model is evaluated and taken again over some training batches,
-    with the weights held. Batch normalisation was published that way: its inference uses
-    statistics of the finished network.
+    that the lag is amplified: on MNIST it costs tens of points of accuracy in evaluation.
+    So the averages are thrown away before the model is evaluated and taken again over some
+    training batches, with the weights held. Batch normalisation was published
+    that way: its inference uses statistics of the finished network.
 
     Nothing happens in a model without the layer.
 
