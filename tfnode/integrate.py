@@ -11,7 +11,7 @@ from keras.src.backend.common import global_state
 
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import Problem
-from tfnode.solvers.foreign import Foreign
+from tfnode.solvers.foreign import drivable
 
 
 def odeint(
@@ -108,7 +108,7 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         replay=replay,
         y0=[tf.cast(y, d) for y, d in zip(leaves, wide)],
         times=times,
-        solver=solver if hasattr(solver, "integrate") else Foreign(solver),
+        solver=drivable(solver),
         time_gradient=tf.is_tensor(t),
         final_only=final_only,
         on_backward=on_backward,

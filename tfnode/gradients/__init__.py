@@ -3,11 +3,12 @@
 from tfnode import registry
 from tfnode.gradients.adjoint import Adjoint
 from tfnode.gradients.backprop import Backprop
+from tfnode.gradients.checkpoint import Checkpoint
 from tfnode.gradients.problem import Gradient
 
-__all__ = ["Adjoint", "Backprop", "Gradient", "deserialize", "get", "serialize"]
+__all__ = ["Adjoint", "Backprop", "Checkpoint", "Gradient", "deserialize", "get", "serialize"]
 
-_CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop)}
+_CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop, Checkpoint)}
 
 
 def get(identifier: str | dict | Gradient) -> Gradient:

@@ -22,7 +22,7 @@ class Problem(NamedTuple):
         solver: A solver with `integrate`.
         time_gradient: Whether the gradient in `times` may be asked for.
         final_only: Whether only the state at the last time is wanted.
-        on_backward: Called with the `Stats` of the backward solve, in the graph of the
+        on_backward: Called with the `BackwardStats` of the backward solve, in the graph of the
             backward pass, or `None`.
     """
 
@@ -36,6 +36,24 @@ class Problem(NamedTuple):
     on_backward: Callable | None = None
 
 
+class BackwardStats(NamedTuple):
+    """What a backward solve cost: `Stats`, and how well it retraced the states.
+
+    Attributes:
+        num_evaluations: Evaluations of the vector field, most with a vector-Jacobian product.
+        num_steps: Accepted steps.
+        num_rejected: Rejected steps.
+        reconstruction_error: Float scalar: the largest distance, over the requested times,
+            of the state that was integrated backward from the stored one, relative to the
+            latter, in the Euclidean norm. 0 where nothing is integrated backward.
+    """
+
+    num_evaluations: tf.Tensor
+    num_steps: tf.Tensor
+    num_rejected: tf.Tensor
+    reconstruction_error: tf.Tensor
+
+
 class Gradient:
     """Base of the gradient methods: `solve(problem) -> (states, stats)`.
 
@@ -46,6 +64,22 @@ class Gradient:
     def solve(self, problem: Problem):
         """Solves the problem so that the result is differentiable."""
         raise NotImplementedError
+
+    def first_order_only(self, tensors):
+        """The tensors, which refuse to be differentiated."""
+        name = type(self).__name__
+
+        @tf.custom_gradient
+        def refuse(*tensors):
+            def grad(*upstream, variables=()):
+                raise NotImplementedError(
+                    f"The gradient method '{name.lower()}' has no second derivatives: it was asked "
+                    "to differentiate its own result. Use gradient='backprop'."
+                )
+
+            return [tf.identity(x) for x in tensors], grad
+
+        return refuse(*tensors)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -134,10 +168,20 @@ def vjp(field, sources, t, y, cotangents):
         tape.watch(y)
         tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
         dy = field(t, y)
-    gradients = tape.gradient(dy, [*y, *sources], cotangents)
-    # A gather in the field gives IndexedSlices; what it does not depend on gives None.
-    gradients = [
-        tf.zeros_like(read(x)) if g is None else tf.convert_to_tensor(g)
-        for g, x in zip(gradients, [*y, *sources])
-    ]
+    gradients = gradients_or_zeros(tape, dy, [*y, *sources], cotangents)
     return dy, gradients[: len(y)], gradients[len(y) :]
+
+
+def gradients_or_zeros(tape, dy, sources, cotangents):
+    """`tape.gradient`, with zeros where nothing connects."""
+    gradients = tape.gradient(dy, sources, cotangents)
+    # A gather in the field gives IndexedSlices; what it does not depend on gives None.
+    return [
+        tf.zeros_like(read(x)) if g is None else tf.convert_to_tensor(g)
+        for g, x in zip(gradients, sources)
+    ]
+
+
+def inner(left, right, dtype):
+    """The inner product of two lists of tensors, a scalar of the dtype."""
+    return tf.add_n([tf.cast(tf.reduce_sum(a * b), dtype) for a, b in zip(left, right)])

@@ -5,11 +5,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfnode.solvers.runge_kutta import RungeKutta, add, increment, stages
+from tfnode.solvers.record import Recorder
+from tfnode.solvers.runge_kutta import RungeKutta
+from tfnode.solvers.stages import add, dense_weights, increment, stages
 from tfnode.solvers.trajectory import Stats, Trajectory
 
-SAFETY = 0.9
+# The controller: the next step is the last one times
+# SAFETY * ratio^(-(INTEGRAL + PROPORTIONAL) / k) * previous_ratio^(PROPORTIONAL / k).
+SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.8, 0.2
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
+SMALLEST_PREVIOUS = 0.1  # One very good step shall not brake the one after the next.
 
 
 class _Progress(NamedTuple):
@@ -26,15 +31,30 @@ class _Progress(NamedTuple):
     failed: tf.Tensor
 
 
+class _Trial(NamedTuple):
+    """A step that was tried."""
+
+    t: tf.Tensor
+    h: tf.Tensor  # With sign.
+    y: list
+    q: list
+    ks: list  # The derivatives: those of the stages, then that at the end of the step.
+    last: tuple  # The field at `(t, y)`, as it returned it.
+    ratio: tf.Tensor
+    accept: tf.Tensor
+    lands: tf.Tensor
+
+
 class AdaptiveStep(RungeKutta):
     """Explicit Runge-Kutta with an embedded error estimate and step size control.
 
     A step is accepted where the root mean square over the whole state of
     `error / (atol + rtol * max(|y|, |y_new|))` is at most 1, the norm of
     `scipy.integrate.solve_ivp`, so tolerances mean what they mean there. The next step
-    follows from a PI controller; the first from the rule of Hairer, Norsett and Wanner. A
-    step that would pass a requested time is cut to land on it, so the vector field is
-    never evaluated outside the interval. Quadratures have no part in the error.
+    follows from a PI controller; the first from the rule of Hairer, Norsett and Wanner. The
+    last step is cut to land on the last time, so the vector field is never evaluated
+    outside the interval. States at times between are the method's dense output; a method
+    without one lands on every time. Quadratures have no part in the error.
 
     A solve that fails (budget of steps spent, step below the resolution of time, state or
     derivative not finite) raises `tf.errors.InvalidArgumentError` with the time reached,
@@ -87,113 +107,145 @@ class AdaptiveStep(RungeKutta):
             "max_steps": self.max_steps,
         }
 
-    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+    def integrate(
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+    ) -> Trajectory:
         y0 = list(y0)
-        zero = tf.zeros([], tf.int32)
+        zero, one = tf.zeros([], tf.int32), tf.ones([], tf.int32)
         derivative = field(times[0], y0)
-        evaluations = 1
-        if self.first_step is None:
-            h = self._first_step(field, times[0], y0, derivative[0], times[-1] - times[0])
-            evaluations += 1
-        else:
-            h = tf.constant(self.first_step, times.dtype)
-        one = tf.ones([], times.dtype)
-        start = tf.identity(times[0])
+        h, spent = first_step, 0
+        if h is None:
+            span = times[-1] - times[0]
+            h, spent = self.initial_step(field, times[0], y0, derivative[0], span)
         now = _Progress(
-            start, y0, list(quadratures), derivative, h, one, zero, zero, tf.constant(False)
+            t=tf.identity(times[0]),
+            y=y0,
+            q=list(quadratures),
+            derivative=derivative,
+            h=h,
+            ratio=tf.ones([], times.dtype),
+            accepted=zero,
+            rejected=zero,
+            failed=tf.constant(False),
         )
-        direction = tf.sign(times[-1] - times[0])
-
-        if final_only:
-            now = self._advance(field, now, times[-1], direction)
-            states = self._finish(now, now.y)
-        else:
-            count = tf.shape(times)[0]
+        lands_everywhere = self.tableau.dense is None and not final_only
+        count = tf.shape(times)[0]
+        arrays = []
+        if not final_only:
             arrays = [tf.TensorArray(x.dtype, count, element_shape=x.shape) for x in y0]
             arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
+        recorder = None if max_states is None else Recorder(max_states, self.max_steps)
+        record = () if recorder is None else recorder.start(y0, times.dtype)
 
-            def body(i, now, arrays):
-                # Unlike a gather, a slice has a dense gradient.
-                end = tf.slice(times, [i], [1])[0]
-                now = self._advance(field, now, end, direction)
-                return i + 1, now, [array.write(i, x) for array, x in zip(arrays, now.y)]
-
-            _, now, arrays = tf.while_loop(
-                lambda i, *_: i < count,
-                body,
-                (1, now, arrays),
-                maximum_iterations=None if times.shape[0] is None else times.shape[0] - 1,
-                parallel_iterations=1,
-            )
-            states = self._finish(now, [array.stack() for array in arrays])
-        tried = now.accepted + now.rejected
-        each = self.tableau.stages - 1
-        if not self.tableau.first_same_as_last:
-            # The derivative at the new state is evaluated after accepted steps only.
-            evaluations += now.accepted
-        stats = Stats(evaluations + tried * each, now.accepted, now.rejected)
-        return Trajectory(states, now.q, stats)
-
-    def _advance(self, field, now, end, direction):
-        """From where the solve is to the time `end`, on which it lands."""
-
-        def unfinished(now):
+        def unfinished(now, reached, arrays, record):
+            del reached, arrays, record
             budget = now.accepted + now.rejected < self.max_steps
-            return tf.not_equal(now.t, end) & budget & ~now.failed
+            return tf.not_equal(now.t, times[-1]) & budget & ~now.failed
 
-        (now,) = tf.while_loop(
+        def body(now, reached, arrays, record):
+            # Unlike a gather, a slice has a dense gradient.
+            end = tf.slice(times, [reached], [1])[0] if lands_everywhere else times[-1]
+            trial = self._try_step(field, now, end, tf.sign(times[-1] - times[0]))
+            if not final_only:
+                reached, arrays = self._output(times, now, trial, reached, arrays)
+            if recorder is not None:
+                # A rejected step is written over by the next.
+                record = recorder.write(record, now.accepted, now.t, trial.h, reached, now.y)
+            return self._next(now, trial), reached, arrays, record
+
+        now, _, arrays, record = tf.while_loop(
             unfinished,
-            lambda now: (self._try_step(field, now, end, direction),),
-            (now,),
+            body,
+            (now, one, arrays, record),
             maximum_iterations=self.max_steps,
             parallel_iterations=1,
         )
-        return now._replace(failed=now.failed | tf.not_equal(now.t, end))
+        failed = now.failed | tf.not_equal(now.t, times[-1])
+        states = now.y if final_only else [array.stack() for array in arrays]
+        tried = now.accepted + now.rejected
+        evaluations = 1 + spent + tried * (self.tableau.stages - 1)
+        if not self.tableau.first_same_as_last:
+            # The derivative at the new state is evaluated after accepted steps only.
+            evaluations += now.accepted
+        return Trajectory(
+            self._checked(states, now, failed),
+            now.q,
+            Stats(evaluations, now.accepted, now.rejected),
+            now.h,
+            recorder and recorder.finish(record),
+        )
 
     def _try_step(self, field, now, end, direction):
         remaining = tf.abs(end - now.t)
         lands = now.h >= remaining * (1.0 - 1e-3)
-        t_new = tf.where(lands, end, now.t + direction * now.h)
-        h = t_new - now.t
+        t = tf.where(lands, end, now.t + direction * now.h)
+        h = t - now.t
         ks, qs = stages(self.tableau, field, now.t, now.y, h, first=now.derivative)
-        y_new = add(now.y, increment(self.tableau.b, h, ks))
-        error = increment(self.tableau.b_error, h, ks)
-        ratio = self._ratio(error, now.y, y_new, h.dtype)
+        y = add(now.y, increment(self.tableau.b, h, ks))
+        ratio = self._ratio(increment(self.tableau.b_error, h, ks), now.y, y, h.dtype)
         accept = ratio <= 1.0  # NaN is not.
-
-        # PI control, with the constants of Hairer's DOPRI5 (beta = 0.04 = 0.2 / k).
-        k = self.tableau.order  # The order of the embedded solution, plus one.
-        tiny = tf.constant(1e-10, h.dtype)
-        power = tf.maximum(ratio, tiny) ** (-0.85 / k) * tf.maximum(now.ratio, tiny) ** (0.2 / k)
-        factor = tf.clip_by_value(SAFETY * power, SMALLEST_FACTOR, LARGEST_FACTOR)
-        smallest = tf.constant(SMALLEST_FACTOR, h.dtype)
-        factor = tf.where(tf.math.is_finite(ratio), factor, smallest)
-        factor = tf.where(accept, factor, tf.minimum(factor, SAFETY))
-        size = tf.abs(h) * factor
-        # A step that was cut to land says nothing against the size it was cut from.
-        size = tf.where(accept & lands, tf.maximum(size, now.h), size)
-        size = tf.stop_gradient(size)
-        resolution = 8.0 * _epsilon(h.dtype) * tf.maximum(tf.abs(now.t), tf.abs(t_new))
-        underflow = ~accept & (size <= resolution)
-
-        q_new = add(now.q, increment(self.tableau.b, h, qs)) if now.q else now.q
+        q = add(now.q, increment(self.tableau.b, h, qs)) if now.q else now.q
         if self.tableau.first_same_as_last:
             last = (ks[-1], qs[-1])
         else:
-            last = tf.cond(accept, lambda: field(t_new, y_new), lambda: now.derivative)
-        chosen = [
-            tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
-            for new, old in ((y_new, now.y), (q_new, now.q), (last, now.derivative))
-        ]
+            last = tf.cond(accept, lambda: field(t, y), lambda: now.derivative)
+            ks = [*ks, last[0]]
+        return _Trial(t, h, y, q, ks, last, ratio, accept, lands)
+
+    def _next(self, now, trial):
+        """Where the solve is after a trial, with the size of the next step."""
+        ratio, accept, dtype = trial.ratio, trial.accept, trial.h.dtype
+        k = self.tableau.order  # The order of the embedded solution, plus one.
+        power = tf.maximum(ratio, 1e-10) ** (-(INTEGRAL + PROPORTIONAL) / k)
+        power *= tf.maximum(now.ratio, SMALLEST_PREVIOUS) ** (PROPORTIONAL / k)
+        factor = tf.clip_by_value(SAFETY * power, SMALLEST_FACTOR, LARGEST_FACTOR)
+        factor = tf.where(tf.math.is_finite(ratio), factor, SMALLEST_FACTOR)
+        factor = tf.where(accept, factor, tf.minimum(factor, SAFETY))
+        size = tf.abs(trial.h) * factor
+        # A step that was cut to land says nothing against the size it was cut from.
+        size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
+        resolution = 8.0 * _epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
         step = tf.cast(accept, tf.int32)
+
+        def choose(new, old):
+            return tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
+
         return _Progress(
-            _where(accept, t_new, now.t),
-            *chosen,
-            size,
-            tf.where(accept, tf.stop_gradient(ratio), now.ratio),
-            now.accepted + step,
-            now.rejected + 1 - step,
-            now.failed | underflow,
+            t=choose(trial.t, now.t),
+            y=choose(trial.y, now.y),
+            q=choose(trial.q, now.q),
+            derivative=choose(trial.last, now.derivative),
+            h=tf.stop_gradient(size),
+            ratio=tf.stop_gradient(tf.where(accept, ratio, now.ratio)),
+            accepted=now.accepted + step,
+            rejected=now.rejected + 1 - step,
+            failed=now.failed | (~accept & (size <= resolution)),
+        )
+
+    def _output(self, times, now, trial, reached, arrays):
+        """Writes the states at the requested times that an accepted step has reached."""
+        count = tf.shape(times)[0]
+        direction = tf.sign(times[-1] - times[0])
+
+        def passed(i, arrays):
+            del arrays
+            time = tf.gather(times, tf.minimum(i, count - 1))
+            return trial.accept & (i < count) & ((trial.t - time) * direction >= 0.0)
+
+        def write(i, arrays):
+            y = trial.y
+            if self.tableau.dense is not None:
+                theta = (tf.slice(times, [i], [1])[0] - now.t) / trial.h
+                weights = dense_weights(self.tableau, theta)
+                y = add(now.y, increment(weights, trial.h, trial.ks))
+            return i + 1, [array.write(i, x) for array, x in zip(arrays, y)]
+
+        return tf.while_loop(
+            passed,
+            write,
+            (reached, arrays),
+            maximum_iterations=times.shape[0],
+            parallel_iterations=1,
         )
 
     def _ratio(self, error, y, y_new, dtype):
@@ -204,8 +256,21 @@ class AdaptiveStep(RungeKutta):
         ]
         return tf.stop_gradient(_rms(scaled, dtype))
 
-    def _first_step(self, field, t, y, derivative, span):
-        """The rule of Hairer, Norsett and Wanner, section II.4; one evaluation."""
+    def initial_step(self, field, t, y, derivative, span):
+        """The size of the first step, without sign, and the evaluations it took to find.
+
+        The rule of Hairer, Norsett and Wanner, section II.4, unless `first_step` is given.
+
+        Args:
+            field, t, y: As in `integrate`.
+            derivative: List of tensors, the derivative of the state at `(t, y)`.
+            span: Scalar, from `t` to the last time.
+
+        Returns:
+            `(h, evaluations)`, a scalar tensor and an int.
+        """
+        if self.first_step is not None:
+            return tf.constant(self.first_step, span.dtype), 0
         scale = [self.atol + self.rtol * tf.abs(x) for x in y]
         d0 = _rms([x / s for x, s in zip(y, scale)], span.dtype)
         d1 = _rms([x / s for x, s in zip(derivative, scale)], span.dtype)
@@ -224,9 +289,9 @@ class AdaptiveStep(RungeKutta):
         )
         h = tf.minimum(tf.minimum(100.0 * h0, h1), tf.abs(span))
         # Where the field is not finite the first step shall fail, not this.
-        return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span)))
+        return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span))), 1
 
-    def _finish(self, now, states):
+    def _checked(self, states, now, failed):
         """The states, if all went well; else an error, or NaN where there are no errors."""
         message = (
             f"{type(self).__name__} failed: the budget of steps is spent, the step is below the "
@@ -235,7 +300,7 @@ class AdaptiveStep(RungeKutta):
             "check the dynamics for NaN."
         )
         check = tf.debugging.Assert(
-            ~now.failed,
+            ~failed,
             [
                 message,
                 "Received: time reached =",
@@ -249,12 +314,25 @@ class AdaptiveStep(RungeKutta):
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
-            return [tf.where(now.failed, tf.constant(math.nan, y.dtype), y) for y in states]
+            return [tf.where(failed, tf.constant(math.nan, y.dtype), y) for y in states]
 
-    def _chosen_times(self, initial_time, final_time):
-        # Landing on the last time is all that a solver without dense output can choose.
-        del initial_time
-        return final_time[tf.newaxis]
+    def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
+        # Step sizes count as constants, but for steps that land on a requested time.
+        n = tf.range(tf.shape(t_bar)[0])
+        last = tf.shape(times)[0] - 1
+        if self.tableau.dense is None and not final_only:
+            before = tf.concat([[1], record.reached[:-1]], 0)
+            origin, target, lands = before - 1, before, record.reached > before
+        else:
+            origin, target, lands = 0 * n, 0 * n + last, tf.equal(n, steps - 1)
+        valid = n < steps
+        zero = tf.zeros_like(t_bar)
+        landed = tf.where(valid & lands, h_bar, zero)
+        size = tf.shape(times)[0]
+        started = tf.math.unsorted_segment_sum(
+            tf.where(valid, t_bar, zero) - landed, tf.where(valid, origin, 0), size
+        )
+        return started + tf.math.unsorted_segment_sum(landed, tf.where(valid, target, 0), size)
 
 
 def _where(condition, a, b):

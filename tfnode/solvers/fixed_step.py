@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfnode.solvers.runge_kutta import RungeKutta, add, increment, stages
+from tfnode.solvers.record import Recorder
+from tfnode.solvers.runge_kutta import RungeKutta
+from tfnode.solvers.stages import add, increment, stages
 from tfnode.solvers.tableau import ButcherTableau
 from tfnode.solvers.trajectory import Stats, Trajectory
 
@@ -56,40 +58,77 @@ class FixedStep(RungeKutta):
     def get_config(self):
         return {"num_steps": self.num_steps, "step_size": self.step_size}
 
-    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+    def integrate(
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+    ) -> Trajectory:
+        del first_step
         y0, quadratures = list(y0), list(quadratures)
         intervals = times.shape[0] - 1 if times.shape[0] else tf.shape(times)[0] - 1
         total = self._total_steps(times, intervals)
-        stats = Stats(total * self.tableau.stages, total, tf.zeros([], tf.int32))
+        zero = tf.zeros([], tf.int32)
+        stats = Stats(total * self.tableau.stages, total, zero)
+        recorder = None
+        if max_states is not None:
+            known = tf.get_static_value(total)
+            recorder = Recorder(max_states, None if known is None else int(known))
+        record = () if recorder is None else recorder.start(y0, times.dtype)
+
+        def interval(i, t0, t1, n, y, q, record):
+            steps = self._steps(t0, t1)
+            h = (t1 - t0) / tf.cast(steps, t0.dtype)
+
+            def step(j, n, y, q, record):
+                t = t0 + tf.cast(j, h.dtype) * h
+                if recorder is not None:
+                    reached = i + 1 + tf.cast(tf.equal(j + 1, steps), tf.int32)
+                    record = recorder.write(record, n, t, h, reached, y)
+                y, q = self._step(field, t, y, q, h)
+                return j + 1, n + 1, y, q, record
+
+            if isinstance(steps, int) and steps <= UNROLLED_STEPS:
+                for j in range(steps):
+                    _, n, y, q, record = step(j, n, y, q, record)
+                return n, y, q, record
+            return tf.while_loop(
+                lambda j, *_: j < steps,
+                step,
+                (zero, n, y, q, record),
+                maximum_iterations=steps if isinstance(steps, int) else None,
+                # More would let the states run ahead of the quadratures, whose pending steps
+                # would then hold their activations: memory would grow with the steps.
+                parallel_iterations=1,
+            )[1:]
+
         if self._unrolled(intervals):
-            states, y, q = [y0], y0, quadratures
+            states, n, y, q = [y0], zero, y0, quadratures
             for i in range(intervals):
-                y, q = self._interval(field, times[i], times[i + 1], y, q)
+                n, y, q, record = interval(i, times[i], times[i + 1], n, y, q, record)
                 states.append(y)
             if not final_only:
                 y = [tf.stack(component) for component in zip(*states)]
-            return Trajectory(y, q, stats)
+            return Trajectory(y, q, stats, record=recorder and recorder.finish(record))
 
         arrays = []
         if not final_only:
             arrays = [tf.TensorArray(x.dtype, intervals + 1, element_shape=x.shape) for x in y0]
             arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
 
-        def body(i, y, q, arrays):
+        def body(i, n, y, q, arrays, record):
             # Unlike a gather, a slice has a dense gradient.
             t0, t1 = tf.unstack(tf.slice(times, [i], [2]))
-            y, q = self._interval(field, t0, t1, y, q)
+            n, y, q, record = interval(i, t0, t1, n, y, q, record)
             arrays = [array.write(i + 1, x) for array, x in zip(arrays, y)]
-            return i + 1, y, q, arrays
+            return i + 1, n, y, q, arrays, record
 
-        _, y, q, arrays = tf.while_loop(
+        _, _, y, q, arrays, record = tf.while_loop(
             lambda i, *_: i < intervals,
             body,
-            (0, y0, quadratures, arrays),
+            (zero, zero, y0, quadratures, arrays, record),
             maximum_iterations=intervals,
             parallel_iterations=1,
         )
-        return Trajectory(y if final_only else [a.stack() for a in arrays], q, stats)
+        states = y if final_only else [a.stack() for a in arrays]
+        return Trajectory(states, q, stats, record=recorder and recorder.finish(record))
 
     def _unrolled(self, intervals):
         static = isinstance(intervals, int) and self.num_steps is not None
@@ -109,27 +148,24 @@ class FixedStep(RungeKutta):
             return tf.convert_to_tensor(intervals * self.num_steps, tf.int32)
         return tf.reduce_sum(self._steps(times[:-1], times[1:]))
 
-    def _interval(self, field, t0, t1, y, q):
-        steps = self._steps(t0, t1)
-        h = (t1 - t0) / tf.cast(steps, t0.dtype)
-        if isinstance(steps, int) and steps <= UNROLLED_STEPS:
-            for j in range(steps):
-                y, q = self._step(field, t0 + j * h, y, q, h)
-            return y, q
+    def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
+        # Step j of the k in an interval: t = t0 + j * h, h = (t1 - t0) / k.
+        del final_only
+        n = tf.range(tf.shape(t_bar)[0])
+        interval = tf.concat([[0], record.reached[:-1] - 1], 0)
+        valid = n < steps
+        interval = tf.where(valid, interval, 0)
+        size = tf.shape(times)[0]
 
-        def body(j, y, q):
-            return j + 1, *self._step(field, t0 + tf.cast(j, h.dtype) * h, y, q, h)
+        def total(values):
+            values = tf.where(valid, values, tf.zeros_like(values))
+            return tf.math.unsorted_segment_sum(values, interval, size)
 
-        _, y, q = tf.while_loop(
-            lambda j, *_: j < steps,
-            body,
-            (0, y, q),
-            maximum_iterations=steps if isinstance(steps, int) else None,
-            # More would let the states run ahead of the quadratures, whose pending steps
-            # would then hold their activations: memory would grow with the steps.
-            parallel_iterations=1,
-        )
-        return y, q
+        k = total(tf.ones_like(t_bar))
+        first = tf.math.cumsum(k, exclusive=True)
+        j = tf.cast(n, t_bar.dtype) - tf.gather(first, interval)
+        slope = tf.math.divide_no_nan(total(h_bar + j * t_bar), k)
+        return total(t_bar) - slope + tf.concat([tf.zeros_like(slope[:1]), slope[:-1]], 0)
 
     def _step(self, field, t, y, q, h):
         ks, qs = stages(self.tableau, field, t, y, h)

@@ -7,6 +7,11 @@ import tensorflow as tf
 from tfnode.solvers.trajectory import Stats, Trajectory
 
 
+def drivable(solver):
+    """The solver, with `integrate`."""
+    return solver if hasattr(solver, "integrate") else Foreign(solver)
+
+
 class Foreign:
     """Lets `tfnode.odeint` drive a `tfp.math.ode.Solver` that is not one of ours.
 
@@ -25,8 +30,11 @@ class Foreign:
     def __init__(self, solver):
         self.solver = solver
 
-    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
-        """As `RungeKutta.integrate`."""
+    def integrate(
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None
+    ) -> Trajectory:
+        """As `RungeKutta.integrate`, without a record of the steps."""
+        del first_step
         size = len(y0)
         dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
         start = times[0]

@@ -1,4 +1,4 @@
-"""What the explicit Runge-Kutta solvers share: one stage loop and TFP's interface."""
+"""What the explicit Runge-Kutta solvers share: TFP's interface."""
 
 import collections
 from typing import Any
@@ -27,56 +27,6 @@ class Diagnostics(
     __slots__ = ()
 
 
-def increment(weights, h, derivatives):
-    """`h * sum_i weights[i] * derivatives[i]` for each component, zero weights skipped.
-
-    `h` is a scalar of the time's dtype; the products with the weights are made in that
-    dtype, before the cast to the component's.
-    """
-    (first, start), *rest = [(w, k) for w, k in zip(weights, derivatives) if w != 0.0]
-    total = [tf.cast(h * first, x.dtype) * x for x in start]
-    for w, k in rest:
-        # Neither `add_n` nor a chain of sums, which Grappler makes one of: AddN adds in the
-        # order in which buffers happen to be free, and no two runs would be bit-identical.
-        total = [z - tf.cast(h * -w, x.dtype) * x for z, x in zip(total, k)]
-    return total
-
-
-def add(left, right):
-    """Componentwise sum of two lists of tensors, with the static shapes of the first."""
-    total = [x + y for x, y in zip(left, right)]
-    for x, z in zip(left, total):
-        z.set_shape(x.shape)
-    return total
-
-
-def stages(tableau: ButcherTableau, field, t, y, h, first=None):
-    """Evaluates the stages of one step.
-
-    Args:
-        tableau: The method.
-        field: `field(t, y) -> (dy, dq)` over lists of tensors: the derivative of the
-            state and the integrands of the quadratures. The latter may depend on the
-            state but the state never on them, so they need no stage values.
-        t, h: Scalars of the time's dtype; `h` is negative for a step back in time.
-        y: List of tensors.
-        first: The first stage where it is known already, as `field` returned it.
-
-    Returns:
-        `(ks, qs)`: for each stage the list of derivatives and that of integrands.
-    """
-    ks, qs = [], []
-    for i in range(tableau.stages):
-        if i == 0:
-            dy, dq = field(t, y) if first is None else first
-        else:
-            stage = add(y, increment(tableau.a[i], h, ks))
-            dy, dq = field(t + tableau.c[i] * h, stage)
-        ks.append(dy)
-        qs.append(dq)
-    return ks, qs
-
-
 class RungeKutta(tfp.math.ode.Solver):
     """Base of the explicit Runge-Kutta solvers.
 
@@ -92,7 +42,9 @@ class RungeKutta(tfp.math.ode.Solver):
     def __init__(self):
         super().__init__(make_adjoint_solver_fn=None, validate_args=False, name=type(self).__name__)
 
-    def integrate(self, field, y0, times, quadratures=(), final_only=False) -> Trajectory:
+    def integrate(
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+    ) -> Trajectory:
         """Integrates from `times[0]` through `times[-1]`, in either direction.
 
         Args:
@@ -102,9 +54,28 @@ class RungeKutta(tfp.math.ode.Solver):
             times: 1-D tensor, float32 or float64, strictly monotonic.
             quadratures: List of tensors, the initial values of `q` in `dq/dt = dq(t, y)`.
             final_only: Whether only the state at the last time is wanted.
+            first_step: Scalar of the times' dtype, without sign: the size of the first step,
+                instead of the solver's own choice. Solvers with a fixed step ignore it.
+            max_states: Whether to record the steps, and with how many of the states; an
+                even int, or `None`.
 
         Returns:
             A `Trajectory`.
+        """
+        raise NotImplementedError
+
+    def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
+        """Gradient in the times, from those in the steps of a recorded solve.
+
+        Args:
+            times: 1-D tensor, as in `integrate`.
+            record: The `Record`.
+            steps: int32 scalar, the number of steps.
+            t_bar, h_bar: 1-D tensors like `record.t` and `record.h`, the gradients in them.
+            final_only: As in `integrate`.
+
+        Returns:
+            A tensor like `times`.
         """
         raise NotImplementedError
 

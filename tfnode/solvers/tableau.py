@@ -14,7 +14,12 @@ class ButcherTableau:
     k[i]  = f(t + c[i] * h, y + h * sum_j a[i][j] * k[j])        i = 0 ... s-1
     y_new = y + h * sum_i b[i] * k[i]
     error = h * sum_i b_error[i] * k[i]
+    y(t + theta * h) = y + h * sum_i w_i(theta) * k[i]
+    w_i(theta) = sum_m dense[i][m] * theta^(m+1)
     ```
+
+    Where the last stage is not the derivative at the end of the step, that derivative
+    follows the stages as one more `k` in the dense output.
 
     Args:
         c: The stage times, `s` numbers, the first of them 0.
@@ -24,6 +29,8 @@ class ButcherTableau:
         order: The order of the solution.
         b_error: The weights of the solution less those of the embedded one, `s`
             numbers that sum to 0. `None` for a method without an error estimate.
+        dense: The dense output: a row for each `k`, the coefficients of `theta`,
+            `theta^2`, ... in its weight. `None` for a method without one.
 
     Raises:
         ValueError: If the shapes do not fit or a sum is off.
@@ -37,6 +44,7 @@ class ButcherTableau:
     b: tuple[float, ...]
     order: int
     b_error: tuple[float, ...] | None = None
+    dense: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self):
         stages = len(self.b)
@@ -54,6 +62,18 @@ class ButcherTableau:
         sums.append((sum(self.b), 1.0, "`b`"))
         if self.b_error is not None:
             sums.append((sum(self.b_error), 0.0, "`b_error`"))
+        if self.dense is not None:
+            size = stages if self.first_same_as_last else stages + 1
+            powers = len(self.dense[0])
+            if [len(row) for row in self.dense] != [powers] * size:
+                raise ValueError(
+                    f"`dense` must have {size} rows of equal length. Received: dense={self.dense}"
+                )
+            # Exact for a constant field; the end of the step is the solution there.
+            for m, column in enumerate(zip(*self.dense)):
+                sums.append((sum(column), float(m == 0), f"column {m} of `dense`"))
+            for i, (row, weight) in enumerate(zip(self.dense, (*self.b, 0.0))):
+                sums.append((sum(row), weight, f"row {i} of `dense`"))
         for total, expected, name in sums:
             if not math.isclose(total, expected, abs_tol=1e-12):
                 raise ValueError(f"{name} must sum to {expected}. Received: a sum of {total}")

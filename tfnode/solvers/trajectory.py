@@ -1,6 +1,6 @@
 """What a solver returns."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -27,8 +27,12 @@ class Trajectory(NamedTuple):
             times on axis 0, or the last state alone where only that was asked for.
         quadratures: A list: the quadratures at the last time.
         stats: `Stats`.
+        step: The size with which an adaptive solver would go on, or `None`.
+        record: The `Record` of the steps, where it was asked for.
     """
 
     states: list
     quadratures: list
     stats: Stats
+    step: Any = None
+    record: Any = None

@@ -1,0 +1,358 @@
+"""The exact gradient of the discrete solution, recomputed step by step."""
+
+import keras
+import tensorflow as tf
+
+from tfnode.gradients.problem import (
+    BackwardStats,
+    Gradient,
+    Problem,
+    find_sources,
+    gradients_or_zeros,
+    inner,
+    read,
+    without_quadratures,
+)
+from tfnode.solvers.stages import add, dense_slopes, increment
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Checkpoint(Gradient):
+    """Backpropagation through the accepted steps, each computed anew from a stored state.
+
+    With `y' = y + h sum_i b_i k_i`, `k_i = f(t + c_i h, z_i)`, `z_i = y + h sum_j a_ij k_j`,
+    the cotangents run from the last stage to the first, and from the last step to the first:
+
+    ```
+    k_i_bar = h b_i y'_bar + h sum_(j > i) a_ji z_j_bar
+    z_i_bar = k_i_bar^T df/dy (z_i)      theta_bar += k_i_bar^T df/dtheta (z_i)
+    y_bar   = y'_bar + sum_i z_i_bar
+    ```
+
+    Memory: the activations of one step, and at most `max_states` states. A solve of more
+    steps keeps the state of every second step, or fourth, ...; those between are computed a
+    second time, when their turn comes, and kept beside. Exact: to rounding, for fixed and
+    adaptive steps; the sizes that an adaptive solver chose count as constants. Rejected
+    steps cost nothing here. Higher derivatives: no; use 'backprop'. When not to use: with
+    TFP's solvers, which do not tell their steps.
+
+    Args:
+        max_states: The most states to keep, an even int of at least 2.
+
+    Raises:
+        ValueError: If `max_states` is out of range; from a solve with a solver that is
+            none of `tfnode.solvers`' Runge-Kutta methods.
+
+    Reference: Hairer, Lubich, Wanner, *Geometric Numerical Integration* (2006), section
+    VI.6, for the adjoint of a Runge-Kutta method; Griewank, Walther, *Evaluating
+    Derivatives* (2008), chapter 12, for checkpoints.
+    """
+
+    def __init__(self, max_states=128):
+        if (
+            isinstance(max_states, bool)
+            or not isinstance(max_states, int)
+            or max_states < 2
+            or max_states % 2
+        ):
+            raise ValueError(
+                "`max_states` must be an even int of at least 2: the most states that are kept. "
+                f"Received: max_states={max_states!r}"
+            )
+        self.max_states = max_states
+
+    def get_config(self):
+        return {"max_states": self.max_states}
+
+    def solve(self, problem: Problem):
+        if not hasattr(problem.solver, "tableau"):
+            raise ValueError(
+                "The gradient 'checkpoint' needs a Runge-Kutta solver of `tfnode.solvers`, since "
+                "others do not tell their steps. Use 'adjoint' instead. "
+                f"Received: solver={problem.solver}"
+            )
+        sources = find_sources(problem)
+        stats = []
+
+        # The sources are inputs, although the field reads them itself, so that the
+        # tapes outside connect them with the result.
+        @tf.custom_gradient
+        def run(*inputs):
+            del inputs
+            trajectory = problem.solver.integrate(
+                without_quadratures(problem.field),
+                problem.y0,
+                problem.times,
+                final_only=problem.final_only,
+                max_states=self.max_states,
+            )
+            stats.append(trajectory.stats)
+
+            def grad(*cotangents, variables=()):
+                gradients = _backward(problem, sources, trajectory, cotangents)
+                gradients = self.first_order_only(gradients)
+                # `variables` are among the sources already.
+                return (gradients, [None] * len(variables)) if variables else gradients
+
+            return trajectory.states, grad
+
+        states = run(*problem.y0, problem.times, *[read(s) for s in sources])
+        return states, stats[0]
+
+
+def _backward(problem, sources, trajectory, cotangents):
+    """Gradients in `y0`, the times and the sources."""
+    solver, times, final_only = problem.solver, problem.times, problem.final_only
+    tableau, record, steps = solver.tableau, trajectory.record, trajectory.stats.num_steps
+    dense = None if final_only else tableau.dense
+    rows = _rows(tableau, dense)
+    windows = _Windows(problem, record, steps)
+
+    def body(n, y_bar, g, rates, window):
+        y, window = windows.state(n, window)
+        t, h = tf.gather(record.t, n), tf.gather(record.h, n)
+        step = _Step(problem, sources, rows, t, h, y)
+        outputs = None
+        if not final_only:
+            ends = tf.gather(record.reached, n)
+            begins = tf.where(n > 0, tf.gather(record.reached, tf.maximum(n - 1, 0)), 1)
+            outputs = _Outputs(times, cotangents, begins, ends, t, h)
+        if dense is None and outputs is not None:
+            # The solution lands on the times that are asked for.
+            y_bar = add(y_bar, outputs.moments(0)[0])
+        moments = outputs.moments(len(dense[0])) if dense is not None else None
+        y_bar, g_step, t_bar, h_bar = step.backward(y_bar, tableau.b, dense, moments)
+        if problem.time_gradient:
+            by_t, by_h, by_times = rates
+            if dense is not None:
+                by_times, total, weighted = outputs.rates(tableau, step.ks, by_times)
+                t_bar, h_bar = t_bar - total, h_bar - weighted
+            rates = by_t.write(n, t_bar), by_h.write(n, h_bar), by_times
+        return n - 1, y_bar, [a + b for a, b in zip(g, g_step)], rates, window
+
+    rates = ()
+    if problem.time_gradient:
+        size = tf.shape(record.t)[0]
+        by_step = [tf.TensorArray(times.dtype, size, element_shape=[]) for _ in range(2)]
+        rates = (*by_step, tf.zeros_like(times))
+    _, y_bar, g, rates, _ = tf.while_loop(
+        lambda n, *_: n >= 0,
+        body,
+        (
+            steps - 1,
+            list(cotangents) if final_only else [tf.zeros_like(y) for y in problem.y0],
+            [tf.zeros_like(read(s)) for s in sources],
+            rates,
+            windows.start(),
+        ),
+        parallel_iterations=1,
+    )
+    if not final_only:
+        y_bar = [a + c[0] for a, c in zip(y_bar, cotangents)]
+    times_bar = tf.zeros_like(times)
+    if problem.time_gradient:
+        by_t, by_h, times_bar = rates
+        steps_bar = (by_t.stack(), by_h.stack())
+        times_bar += solver.times_gradient(times, record, steps, *steps_bar, final_only)
+    if problem.on_backward is not None:
+        again = windows.recomputed() * len(_rows(tableau, None))
+        evaluations = steps * len(rows) + again
+        problem.on_backward(BackwardStats(evaluations, steps, 0 * steps, tf.zeros([])))
+    return [*y_bar, times_bar, *g]
+
+
+def _rows(tableau, dense):
+    """The stages that a step needs: `(c, row of a)` each."""
+    rows = list(zip(tableau.c, tableau.a))
+    if dense is None:
+        # The derivative at the end is no part of the solution.
+        return rows[:-1] if tableau.first_same_as_last else rows
+    return rows if tableau.first_same_as_last else [*rows, (1.0, tableau.b)]
+
+
+class _Windows:
+    """The states of the steps: stored ones, and those between computed again.
+
+    The states of one stride, which the loop over the steps carries, are filled in at its
+    last step, the first to be asked for.
+    """
+
+    def __init__(self, problem, record, steps):
+        self.problem, self.record, self.steps = problem, record, steps
+        self.all_stored = isinstance(record.window, int) and record.window == 1
+
+    def start(self):
+        if self.all_stored:
+            return []
+        arrays = [
+            tf.TensorArray(
+                y.dtype, self.record.window, element_shape=y.shape, clear_after_read=False
+            )
+            for y in self.problem.y0
+        ]
+        return [a.write(0, y) for a, y in zip(arrays, self.problem.y0)]
+
+    def state(self, n, window):
+        """The state from which step `n` began, and the window."""
+        record, tableau = self.record, self.problem.solver.tableau
+        first = n - n % record.stride
+        owned = tf.cast(tf.equal(record.owners, first), tf.int32)
+        slot = 1 + tf.argmax(owned, output_type=tf.int32)
+        stored = [tf.gather(x, slot) for x in record.states]
+        if self.all_stored:
+            return stored, window
+        refill = tf.equal(n, self.steps - 1) | tf.equal((n + 1) % record.stride, 0)
+
+        def forward(m, y, window):
+            t, h = tf.gather(record.t, m), tf.gather(record.h, m)
+            ks = []
+            for c, row in _rows(tableau, None):
+                ks.append(self.problem.replay(t + c * h, _stage(y, row, h, ks)))
+            y = add(y, increment(tableau.b, h, ks))
+            return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
+
+        window = tf.cond(
+            refill, lambda: [a.write(0, x) for a, x in zip(window, stored)], lambda: window
+        )
+        _, _, window = tf.while_loop(
+            lambda m, *_: refill & (m < n),
+            forward,
+            (first, stored, window),
+            parallel_iterations=1,
+        )
+        return [a.read(n - first) for a in window], window
+
+    def recomputed(self):
+        """Steps that are computed again beside those of the backward pass."""
+        if self.all_stored:
+            return tf.zeros([], tf.int32)
+        return self.steps + -self.steps // self.record.stride
+
+
+def _stage(y, row, h, ks):
+    """The state of a stage."""
+    return add(y, increment(row, h, ks)) if any(row) else y
+
+
+class _Step:
+    """One step, its stages on tapes."""
+
+    def __init__(self, problem, sources, rows, t, h, y):
+        self.problem, self.sources, self.rows, self.h = problem, sources, rows, h
+        self.ks, self.zs, self.ts, self.tapes = [], [], [], []
+        for c, row in rows:
+            # Each stage has tensors of its own, so that tapes tell them apart.
+            z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
+            time = t + c * h
+            with tf.GradientTape() as tape:
+                tape.watch([time, *z])
+                tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
+                k = problem.replay(time, z)
+            self.ks.append(k)
+            self.zs.append(z)
+            self.ts.append(time)
+            self.tapes.append(tape)
+
+    def backward(self, y_bar, b, dense, moments):
+        """From the gradient in the end of the step to that in its beginning.
+
+        Returns:
+            `(y_bar, sources_bar, t_bar, h_bar)`.
+        """
+        h, dtype, rows = self.h, self.h.dtype, self.rows
+        t_bar, h_bar = tf.zeros([], dtype), tf.zeros([], dtype)
+        with_time = self.problem.time_gradient
+        result, g = y_bar, [tf.zeros_like(read(s)) for s in self.sources]
+        if moments is not None:
+            result = add(result, moments[0])
+        if with_time:
+            h_bar += inner(y_bar, increment(b, tf.ones([], dtype), self.ks), dtype)
+        z_bars = [None] * len(rows)
+        for i in reversed(range(len(rows))):
+            weights, parts = [b[i] if i < len(b) else 0.0], [y_bar]
+            for j in range(i + 1, len(rows)):
+                if z_bars[j] is not None:
+                    weights.append(rows[j][1][i])
+                    parts.append(z_bars[j])
+            if moments is not None:
+                weights.extend(dense[i])
+                parts.extend(moments[1:])
+                if with_time and any(dense[i]):
+                    along = increment(dense[i], tf.ones([], dtype), moments[1:])
+                    h_bar += inner(along, self.ks[i], dtype)
+            if not any(weights):
+                continue
+            inputs = [*self.zs[i], *self.sources, *([self.ts[i]] if with_time else [])]
+            k_bar = increment(weights, h, parts)
+            bars = gradients_or_zeros(self.tapes[i], self.ks[i], inputs, k_bar)
+            size = len(y_bar)
+            z_bars[i] = bars[:size]
+            result = add(result, z_bars[i])
+            g = [x + y for x, y in zip(g, bars[size:])]
+            if with_time:
+                t_bar += bars[-1]
+                h_bar += rows[i][0] * bars[-1]
+                if any(rows[i][1]):
+                    slope = increment(rows[i][1], tf.ones([], dtype), self.ks)
+                    h_bar += inner(z_bars[i], slope, dtype)
+        return result, g, t_bar, h_bar
+
+
+class _Outputs:
+    """The requested times within one step, and the gradients that arrive there."""
+
+    def __init__(self, times, cotangents, begins, ends, t, h):
+        self.times, self.cotangents = times, cotangents
+        self.begins, self.ends, self.t, self.h = begins, ends, t, h
+
+    def _loop(self, body, start):
+        def next_output(i, *carry):
+            arriving = [tf.gather(c, i) for c in self.cotangents]
+            theta = (tf.gather(self.times, i) - self.t) / self.h
+            return i + 1, *body(i, theta, arriving, *carry)
+
+        return tf.while_loop(
+            lambda i, *_: i < self.ends,
+            next_output,
+            (self.begins, *start),
+            maximum_iterations=self.times.shape[0],
+            parallel_iterations=1,
+        )[1:]
+
+    def moments(self, powers):
+        """The sums of `theta^m` times the gradients, for `m` up to `powers`: lists."""
+        zeros = [
+            tf.zeros([powers + 1, *tf.unstack(tf.shape(c))[1:]], c.dtype) for c in self.cotangents
+        ]
+
+        def body(i, theta, arriving, total):
+            del i
+            scales = theta ** tf.range(powers + 1, dtype=theta.dtype)
+            return (
+                [
+                    z + tf.reshape(tf.cast(scales, x.dtype), [-1] + [1] * x.shape.rank) * x
+                    for z, x in zip(total, arriving)
+                ],
+            )
+
+        (total,) = self._loop(body, (zeros,))
+        return [[z[m] for z in total] for m in range(powers + 1)]
+
+    def rates(self, tableau, ks, by_times):
+        """How the loss changes with the requested times.
+
+        Returns:
+            `(by_times, total, weighted)`: `by_times` with the gradients in the times added,
+            their sum, and their sum weighted by `theta`.
+        """
+        dtype = self.h.dtype
+
+        def body(i, theta, arriving, by_times, total, weighted):
+            slope = increment(dense_slopes(tableau, theta), tf.ones([], dtype), ks)
+            rate = inner(arriving, slope, dtype)
+            here = tf.equal(tf.range(tf.shape(by_times)[0]), i)
+            by_times += tf.where(here, rate, 0.0)
+            return by_times, total + rate, weighted + theta * rate
+
+        zero = tf.zeros([], dtype)
+        return self._loop(body, (by_times, zero, zero))
