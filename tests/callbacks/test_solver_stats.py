@@ -11,6 +11,7 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfnode
 from tfnode import solvers
@@ -83,12 +84,50 @@ def test_model_without_blocks_has_none():
 def test_counting_starts_anew_each_epoch():
     block = _block("rk4")
     _logs([block], epochs=3)
-    assert block.costs() == {
-        "forward_solves": 3,
-        "forward": 12,
-        "backward_solves": 3,
-        "backward": 12,
-    }
+    costs = block.costs()
+    # One step of four evaluations in each of the last epoch's three batches.
+    for way in ("forward", "backward"):
+        assert [costs[f"{way}{x}"] for x in ("_solves", "", "_steps", "_rejected")] == [3, 12, 3, 0]
+
+
+def test_steps_and_rejections():
+    logs = _logs([_block(tfnode.solvers.Dopri5(rtol=1e-8, atol=1e-8, first_step=1.0))])
+    # A first step of the whole interval is too long; the count is by the tableau.
+    for way in ("forward", "backward"):
+        steps, rejected = logs[f"steps_{way}"][0], logs[f"rejected_{way}"][0]
+        assert steps > 1
+        assert rejected >= 1
+        assert logs[f"nfe_{way}"][0] == pytest.approx(1 + 6 * (steps + rejected))
+
+
+def test_unknown_steps_are_left_out():
+    model = keras.Sequential([keras.Input(batch_shape=(4, 2)), _block("bdf")])
+    model.compile("sgd", "mse", jit_compile=False)
+    batches = tf.data.Dataset.from_tensor_slices((X, X)).batch(4, drop_remainder=True)
+    logs = model.fit(batches, callbacks=[SolverStats()], verbose=0).history
+    assert "nfe_forward" in logs
+    assert not {"steps_forward", "rejected_backward"} & set(logs)
+
+
+def test_reconstruction_error():
+    """dy/dt = -4 y by Euler: back over the same step, y (1 - 4h) (1 + 4h) is not y."""
+
+    def error(steps, gradient):
+        dynamics = keras.layers.Dense(2, use_bias=False, kernel_initializer=_minus_four)
+        block = tfnode.ODEBlock(dynamics, tfnode.solvers.Euler(num_steps=steps), gradient)
+        model = keras.Sequential([keras.Input((2,)), block])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        stats = SolverStats()
+        return model.fit(X, X, callbacks=[stats], verbose=0).history["reconstruction_error"][0]
+
+    for steps in (10, 100):
+        expected = 1 - (1 - (4 / steps) ** 2) ** steps
+        assert error(steps, "adjoint") == pytest.approx(expected, rel=1e-3)
+    assert error(10, "checkpoint") == 0.0
+
+
+def _minus_four(shape, dtype=None):
+    return -4.0 * keras.ops.eye(shape[0], dtype=dtype)
 
 
 @pytest.fixture

@@ -6,11 +6,22 @@ from tfnode.layers import ODEBlock
 
 
 class SolverStats(keras.callbacks.Callback):
-    """Adds the evaluations of the vector field (NFE) to the logs of every epoch.
+    """Adds the cost of the solves, and how far to trust them, to the logs of every epoch.
 
-    `nfe_forward` and `nfe_backward` are the mean evaluations of one solve in training, summed
-    over the `ODEBlock`s of the model, counted by the solver in the forward and in the
-    backward solve. A gradient method without a backward solve has none.
+    Counted by the solvers in training, the mean over the solves of each `ODEBlock`, summed
+    over the blocks of the model:
+
+    - `nfe_forward`, `nfe_backward`: evaluations of the vector field (NFE);
+    - `steps_forward`, `steps_backward`: accepted steps;
+    - `rejected_forward`, `rejected_backward`: rejected steps;
+
+    and `reconstruction_error`, the largest over the blocks: by how much the states that the
+    adjoint integrates backward miss those of the forward solve, relative to them in the
+    Euclidean norm. The gradient is no better than that; where it is not small, use more
+    steps, tighter tolerances, or the gradient 'checkpoint'.
+
+    A gradient method without a backward solve has costs of 0 there. Steps are left out for
+    solvers that do not tell them.
 
     Give it before callbacks that read the logs, such as `keras.callbacks.TensorBoard`,
     which then writes them as `epoch_nfe_forward` and `epoch_nfe_backward`.
@@ -30,8 +41,14 @@ class SolverStats(keras.callbacks.Callback):
         if logs is None or not blocks:
             return
         costs = [block.costs() for block in blocks]
-        for name in ("forward", "backward"):
-            logs[f"nfe_{name}"] = sum(c[name] / max(c[f"{name}_solves"], 1) for c in costs)
+        for way in ("forward", "backward"):
+            for name, key in (("nfe", ""), ("steps", "_steps"), ("rejected", "_rejected")):
+                means = [c[f"{way}{key}"] / max(c[f"{way}_solves"], 1) for c in costs]
+                if min(means) >= 0:
+                    logs[f"{name}_{way}"] = sum(means)
+        logs["reconstruction_error"] = max(
+            c["reconstruction_error"] / max(c["backward_solves"], 1) for c in costs
+        )
 
     def _blocks(self):
         return [layer for layer in self.model._flatten_layers() if isinstance(layer, ODEBlock)]

@@ -8,6 +8,18 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode.integrate import caller, solve
 
+COSTS = (
+    "forward_solves",
+    "forward",
+    "forward_steps",
+    "forward_rejected",
+    "backward_solves",
+    "backward",
+    "backward_steps",
+    "backward_rejected",
+    "reconstruction_error",
+)
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class ODEBlock(keras.layers.Layer):
@@ -96,12 +108,12 @@ class ODEBlock(keras.layers.Layer):
                 name: tf.Variable(
                     0,
                     trainable=False,
-                    dtype=tf.int64,
+                    dtype=tf.float64 if name == "reconstruction_error" else tf.int64,
                     synchronization=tf.VariableSynchronization.ON_READ,
                     aggregation=tf.VariableAggregation.SUM,
                     name=f"{self.name}_{name}",
                 )
-                for name in ("forward_solves", "forward", "backward_solves", "backward")
+                for name in COSTS
             }
         if isinstance(self.dynamics, keras.layers.Layer):
             self._build_dynamics(inputs_shape)
@@ -144,17 +156,28 @@ class ODEBlock(keras.layers.Layer):
         return outputs
 
     def _count(self, direction, stats):
-        self._costs[f"{direction}_solves"].assign_add(1)
-        self._costs[direction].assign_add(tf.cast(stats.num_evaluations, tf.int64))
+        counts = {
+            direction: stats.num_evaluations,
+            f"{direction}_solves": 1,
+            f"{direction}_steps": stats.num_steps,
+            f"{direction}_rejected": stats.num_rejected,
+        }
+        if direction == "backward":
+            counts["reconstruction_error"] = stats.reconstruction_error
+        for name, count in counts.items():
+            self._costs[name].assign_add(tf.cast(count, self._costs[name].dtype))
 
     def costs(self):
         """What solves in training cost since `reset_costs`.
 
         Returns:
-            A dict of ints: `forward_solves` and `backward_solves`, and the evaluations of
-            the vector field in them, `forward` and `backward`.
+            A dict of numbers: `forward_solves`; in them the evaluations of the vector field
+            `forward`, the accepted steps `forward_steps`, the rejected ones
+            `forward_rejected` (both negative for solvers that do not tell); the same for
+            `backward`; and the sum over the backward solves of the `reconstruction_error`,
+            see `tfnode.callbacks.SolverStats`.
         """
-        return {name: int(variable.read_value()) for name, variable in self._costs.items()}
+        return {name: variable.read_value().numpy().item() for name, variable in self._costs.items()}
 
     def reset_costs(self):
         """Counts from zero again."""

@@ -1,6 +1,7 @@
 """TFP's solver for stiff problems, with a config."""
 
 import keras
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 
@@ -10,7 +11,8 @@ class BDF(tfp.math.ode.BDF):
 
     TFP's implicit solver, made serialisable and bounded. Each step solves equations with
     the dense Jacobian of the whole flattened state, batch included, so it is for small
-    systems. A failed solve is an error, as with the other solvers; `Stats` has -1 for the
+    systems, and that state's shape must be known when a function is traced: in `fit`, use
+    batches of a fixed size (`tf.data.Dataset.batch(..., drop_remainder=True)`). A failed solve is an error, as with the other solvers; `Stats` has -1 for the
     steps, which TFP does not tell.
 
     Args:
@@ -19,7 +21,8 @@ class BDF(tfp.math.ode.BDF):
         max_steps: Budget of steps between two requested times, an int of at least 1.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; from a solve whose state has a shape
+            that is not known.
 
     Reference: Shampine, Reichelt, *The MATLAB ODE suite* (1997).
     """
@@ -36,6 +39,16 @@ class BDF(tfp.math.ode.BDF):
         self.rtol = rtol
         self.atol = atol
         self.max_steps = max_steps
+
+    def _solve(self, ode_fn, initial_time, initial_state, *args, **kwargs):
+        for y in tf.nest.flatten(initial_state):
+            if not y.shape.is_fully_defined():
+                raise ValueError(
+                    "BDF needs a state whose shape, batch included, is known when the function is "
+                    "traced. Use batches of a fixed size, for example by "
+                    f"`dataset.batch(n, drop_remainder=True)`. Received: a state of shape {y.shape}"
+                )
+        return super()._solve(ode_fn, initial_time, initial_state, *args, **kwargs)
 
     def get_config(self):
         return {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}
