@@ -14,6 +14,7 @@ __all__ = [
     "layers",
     "models",
     "odeint",
+    "odeint_event",
     "solvers",
 ]
 
@@ -32,6 +33,7 @@ def _runs_command():
 if not _runs_command():
     # Importing the layers registers them with Keras, so that models load.
     from tfnode import gradients, layers, solvers
+    from tfnode.events import odeint_event
     from tfnode.integrate import odeint
     from tfnode.layers import ODEBlock
 

@@ -74,39 +74,25 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
     Returns:
         `(states, stats)`.
     """
-    # AutoGraph shall convert what the user wrote, and leave the library alone.
+    return _solve(converted(func), y0, t, solver, gradient, final_only, on_backward)
+
+
+def converted(func):
+    """The function as AutoGraph sees it here: it shall convert what the user wrote only."""
     autograph = tf.__internal__.autograph
     if callable(func) and not isinstance(func, keras.layers.Layer):
-        func = autograph.tf_convert(func, autograph.control_status_ctx())
-    return _solve(func, y0, t, solver, gradient, final_only, on_backward)
+        return autograph.tf_convert(func, autograph.control_status_ctx())
+    return func
 
 
 @tf.autograph.experimental.do_not_convert
 def _solve(func, y0, t, solver, gradient, final_only, on_backward):
-    call = caller(func)
-    y0 = tf.nest.map_structure(_state_tensor, y0)
-    leaves = tf.nest.flatten(y0)
-    if not leaves:
-        raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
-    dtypes = [y.dtype for y in leaves]
-    wide = [tf.float32 if d.size < 4 else d for d in dtypes]
-    time_dtype = tf.float64 if tf.float64 in wide else tf.float32
-    times = _times_tensor(t, time_dtype)
-    scopes = _KerasScopes()
-
-    def field(t, y):
-        y = tf.nest.pack_sequence_as(y0, [tf.cast(x, d) for x, d in zip(y, dtypes)])
-        dy = call(tf.cast(t, time_dtype), y)
-        return [tf.cast(x, d) for x, d in zip(_derivative(dy, y), wide)]
-
-    def replay(t, y):
-        with scopes:
-            return field(t, y)
-
+    system = System(func, y0)
+    times = times_tensor(t, system.time_dtype)
     problem = Problem(
-        field=field,
-        replay=replay,
-        y0=[tf.cast(y, d) for y, d in zip(leaves, wide)],
+        field=system.field,
+        replay=system.replay,
+        y0=system.y0,
         times=times,
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t),
@@ -114,8 +100,47 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         on_backward=on_backward,
     )
     states, stats = gradient.solve(problem)
-    states = [tf.cast(y, d) for y, d in zip(states, dtypes)]
-    return tf.nest.pack_sequence_as(y0, states), stats
+    return system.pack(states), stats
+
+
+class System:
+    """An ODE in the form that solvers work on: over lists of tensors, float32 or float64.
+
+    Args:
+        func, y0: As in `odeint`.
+
+    Attributes:
+        y0: List of tensors, the initial state.
+        time_dtype: That of the times.
+    """
+
+    def __init__(self, func, y0):
+        self._call = caller(func)
+        self._structure = tf.nest.map_structure(_state_tensor, y0)
+        leaves = tf.nest.flatten(self._structure)
+        if not leaves:
+            raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
+        self._dtypes = [y.dtype for y in leaves]
+        self._wide = [tf.float32 if d.size < 4 else d for d in self._dtypes]
+        self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
+        self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
+        self._scopes = _KerasScopes()
+
+    def pack(self, y):
+        """The list as the structure of the state, in its dtypes."""
+        y = [tf.cast(x, d) for x, d in zip(y, self._dtypes)]
+        return tf.nest.pack_sequence_as(self._structure, y)
+
+    def field(self, t, y):
+        """The derivative at `(t, y)`."""
+        y = self.pack(y)
+        dy = self._call(tf.cast(t, self.time_dtype), y)
+        return [tf.cast(x, d) for x, d in zip(_derivative(dy, y), self._wide)]
+
+    def replay(self, t, y):
+        """`field`, beside the forward solve: no layer in it updates its state."""
+        with self._scopes:
+            return self.field(t, y)
 
 
 def _state_tensor(y):
@@ -128,7 +153,7 @@ def _state_tensor(y):
     return y
 
 
-def _times_tensor(t, dtype):
+def times_tensor(t, dtype):
     """The times as a tensor, checked: at trace time where known, else at run time."""
     try:
         # Lists are float32 to TensorFlow, which loses digits.

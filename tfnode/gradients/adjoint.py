@@ -11,6 +11,8 @@ from tfnode.gradients.problem import (
     find_sources,
     inner,
     read,
+    recorded,
+    unrecorded,
     vjp,
     without_quadratures,
 )
@@ -65,19 +67,20 @@ class Adjoint(Gradient):
         # tapes outside connect them with the result.
         @tf.custom_gradient
         def run(*inputs):
-            del inputs
-            # Not with the tapes stopped: the dynamics may have one of their own.
-            trajectory = problem.solver.integrate(
-                without_quadratures(problem.field),
-                problem.y0,
-                problem.times,
-                final_only=problem.final_only,
-            )
+            with unrecorded(problem.solver):
+                trajectory = problem.solver.integrate(
+                    recorded(without_quadratures(problem.field)),
+                    problem.y0,
+                    problem.times,
+                    final_only=problem.final_only,
+                )
             stats.append(trajectory.stats)
 
             def grad(*cotangents, variables=()):
-                gradients = self._backward(problem, sources, trajectory.states, cotangents)
-                gradients = self.first_order_only(gradients)
+                solver = problem.solver if self.solver is None else drivable(self.solver)
+                with unrecorded(solver):
+                    gradients = _backward(problem, solver, sources, trajectory.states, cotangents)
+                gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
 
@@ -86,95 +89,100 @@ class Adjoint(Gradient):
         states = run(*problem.y0, problem.times, *[read(s) for s in sources])
         return states, stats[0]
 
-    def _backward(self, problem, sources, states, cotangents):
-        """Gradients in `y0`, the times and the sources."""
-        size = len(problem.y0)
-        field, times = problem.replay, problem.times
-        solver = problem.solver if self.solver is None else drivable(self.solver)
 
-        def augmented(t, state):
-            # The product is linear in the cotangent, so the sign is cheapest there.
-            negative = [-a for a in state[size:]]
-            dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], negative)
-            return [*dy, *y_bar], sources_bar
+def _backward(problem, solver, sources, states, cotangents):
+    """Gradients in `y0`, the times and the sources."""
+    size = len(problem.y0)
+    field, times = recorded(problem.replay), problem.times
 
-        def segment(span, y, adjoint, g, goal, first_step):
-            result = solver.integrate(
-                augmented,
-                [*y, *adjoint],
-                span,
-                quadratures=g,
-                final_only=True,
-                first_step=first_step,
-            )
-            error = _distance(result.states[:size], goal)
-            step = first_step if result.step is None else result.step
-            stats = BackwardStats(*result.stats, error)
-            return result.states[size:], result.quadratures, stats, step
+    @recorded
+    def augmented(t, state):
+        # The product is linear in the cotangent, so the sign is cheapest there.
+        negative = [-a for a in state[size:]]
+        dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], negative)
+        return [*dy, *y_bar], sources_bar
 
-        def rate(t, y, adjoint):
-            """`adjoint . f(t, y)`: how the loss changes with the time at which y is read."""
-            if not problem.time_gradient:
-                return tf.zeros([], times.dtype)
-            return inner(adjoint, field(t, y), times.dtype)
-
-        g = [tf.zeros_like(read(s)) for s in sources]
-        if problem.final_only:
-            last = rate(times[-1], states, cotangents)
-            adjoint, g, stats, _ = segment(
-                tf.reverse(times, [0]), states, list(cotangents), g, problem.y0, None
-            )
-            rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
-        else:
-            adjoint, g, stats, rates = self._segments(
-                segment, rate, augmented, solver, times, states, cotangents, g
-            )
-        first = -rate(times[0], problem.y0, adjoint)
-        if not problem.final_only:
-            adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]
-        if problem.on_backward is not None:
-            problem.on_backward(stats)
-        return [*adjoint, tf.concat([first[tf.newaxis], rates], 0), *g]
-
-    def _segments(self, segment, rate, augmented, solver, times, states, cotangents, g):
-        """From each requested time back to the one before, last to first."""
-        count = tf.shape(times)[0] - 1
-        step, spent = tf.zeros([], times.dtype), 0
-        if hasattr(solver, "initial_step"):
-            start = [x[-1] for x in (*states, *cotangents)]
-            slope = augmented(times[-1], start)[0]
-            span = times[-2] - times[-1]
-            step, spent = solver.initial_step(augmented, times[-1], start, slope, span)
-            spent += 1
-
-        def body(i, adjoint, g, stats, rates, step):
-            t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]
-            arriving = [tf.gather(c, i) for c in cotangents]
-            rates = rates.write(i - 1, rate(t, y, arriving))
-            jumped = [a + c for a, c in zip(adjoint, arriving)]
-            span = tf.stack([t, tf.gather(times, i - 1)])
-            goal = [tf.gather(s, i - 1) for s in states]
-            adjoint, g, cost, step = segment(span, y, jumped, g, goal, step)
-            error = tf.maximum(stats.reconstruction_error, cost.reconstruction_error)
-            stats = BackwardStats(*(a + b for a, b in zip(stats[:3], cost[:3])), error)
-            return i - 1, adjoint, g, stats, rates, step
-
-        zero = tf.zeros([], tf.int32)
-        _, adjoint, g, stats, rates, _ = tf.while_loop(
-            lambda i, *_: i > 0,
-            body,
-            (
-                count,
-                [tf.zeros_like(s[0]) for s in states],
-                g,
-                BackwardStats(zero + spent, zero, zero, tf.zeros([])),
-                tf.TensorArray(times.dtype, count, element_shape=[]),
-                step,
-            ),
-            maximum_iterations=count,
-            parallel_iterations=1,
+    def segment(span, y, adjoint, g, goal, first_step):
+        result = solver.integrate(
+            augmented,
+            [*y, *adjoint],
+            span,
+            quadratures=g,
+            final_only=True,
+            first_step=first_step,
         )
-        return adjoint, g, stats, rates.stack()
+        error = _distance(result.states[:size], goal)
+        step = first_step if result.step is None else result.step
+        stats = BackwardStats(*result.stats, error)
+        return result.states[size:], result.quadratures, stats, step
+
+    def rate(t, y, adjoint):
+        """`adjoint . f(t, y)`: how the loss changes with the time at which y is read."""
+        if not problem.time_gradient:
+            return tf.zeros([], times.dtype)
+        return inner(adjoint, field(t, y), times.dtype)
+
+    g = [tf.zeros_like(read(s)) for s in sources]
+    if problem.final_only:
+        last = rate(times[-1], states, cotangents)
+        adjoint, g, stats, _ = segment(
+            tf.reverse(times, [0]), states, list(cotangents), g, problem.y0, None
+        )
+        rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
+    else:
+        adjoint, g, stats, rates = _segments(
+            segment, rate, augmented, solver, times, states, cotangents, g
+        )
+    first = -rate(times[0], problem.y0, adjoint)
+    if not problem.final_only:
+        adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]
+    if problem.on_backward is not None:
+        rates_taken = 0
+        if problem.time_gradient:
+            rates_taken = 2 if problem.final_only else tf.size(times)
+        problem.on_backward(stats._replace(num_evaluations=stats.num_evaluations + rates_taken))
+    return [*adjoint, tf.concat([first[tf.newaxis], rates], 0), *g]
+
+
+def _segments(segment, rate, augmented, solver, times, states, cotangents, g):
+    """From each requested time back to the one before, last to first."""
+    count = tf.shape(times)[0] - 1
+    step, spent = tf.zeros([], times.dtype), 0
+    if hasattr(solver, "initial_step"):
+        start = [x[-1] for x in (*states, *cotangents)]
+        slope = augmented(times[-1], start)[0]
+        span = times[-2] - times[-1]
+        step, spent = solver.initial_step(augmented, times[-1], start, slope, span)
+        spent += 1
+
+    def body(i, adjoint, g, stats, rates, step):
+        t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]
+        arriving = [tf.gather(c, i) for c in cotangents]
+        rates = rates.write(i - 1, rate(t, y, arriving))
+        jumped = [a + c for a, c in zip(adjoint, arriving)]
+        span = tf.stack([t, tf.gather(times, i - 1)])
+        goal = [tf.gather(s, i - 1) for s in states]
+        adjoint, g, cost, step = segment(span, y, jumped, g, goal, step)
+        error = tf.maximum(stats.reconstruction_error, cost.reconstruction_error)
+        stats = BackwardStats(*(a + b for a, b in zip(stats[:3], cost[:3])), error)
+        return i - 1, adjoint, g, stats, rates, step
+
+    zero = tf.zeros([], tf.int32)
+    _, adjoint, g, stats, rates, _ = tf.while_loop(
+        lambda i, *_: i > 0,
+        body,
+        (
+            count,
+            [tf.zeros_like(s[0]) for s in states],
+            g,
+            BackwardStats(zero + spent, zero, zero, tf.zeros([])),
+            tf.TensorArray(times.dtype, count, element_shape=[]),
+            step,
+        ),
+        maximum_iterations=count,
+        parallel_iterations=1,
+    )
+    return adjoint, g, stats, rates.stack()
 
 
 def _distance(found, expected):

@@ -11,6 +11,8 @@ from tfnode.gradients.problem import (
     gradients_or_zeros,
     inner,
     read,
+    recorded,
+    unrecorded,
     without_quadratures,
 )
 from tfnode.solvers.stages import add, dense_slopes, increment
@@ -78,19 +80,20 @@ class Checkpoint(Gradient):
         # tapes outside connect them with the result.
         @tf.custom_gradient
         def run(*inputs):
-            del inputs
-            trajectory = problem.solver.integrate(
-                without_quadratures(problem.field),
-                problem.y0,
-                problem.times,
-                final_only=problem.final_only,
-                max_states=self.max_states,
-            )
+            with unrecorded(problem.solver):
+                trajectory = problem.solver.integrate(
+                    recorded(without_quadratures(problem.field)),
+                    problem.y0,
+                    problem.times,
+                    final_only=problem.final_only,
+                    max_states=self.max_states,
+                )
             stats.append(trajectory.stats)
 
             def grad(*cotangents, variables=()):
-                gradients = _backward(problem, sources, trajectory, cotangents)
-                gradients = self.first_order_only(gradients)
+                with unrecorded(problem.solver):
+                    gradients = _backward(problem, sources, trajectory, cotangents)
+                gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
 
@@ -111,7 +114,7 @@ def _backward(problem, sources, trajectory, cotangents):
     def body(n, y_bar, g, rates, window):
         y, window = windows.state(n, window)
         t, h = tf.gather(record.t, n), tf.gather(record.h, n)
-        step = _Step(problem, sources, rows, t, h, y)
+        step = recorded(_Step)(problem, sources, rows, t, h, y)
         outputs = None
         if not final_only:
             ends = tf.gather(record.reached, n)
@@ -195,6 +198,7 @@ class _Windows:
     def state(self, n, window):
         """The state from which step `n` began, and the window."""
         record, tableau = self.record, self.problem.solver.tableau
+        replay = recorded(self.problem.replay)
         first = n - n % record.stride
         owned = tf.cast(tf.equal(record.owners, first), tf.int32)
         slot = 1 + tf.argmax(owned, output_type=tf.int32)
@@ -207,7 +211,7 @@ class _Windows:
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
             ks = []
             for c, row in _rows(tableau, None):
-                ks.append(self.problem.replay(t + c * h, _stage(y, row, h, ks)))
+                ks.append(replay(t + c * h, _stage(y, row, h, ks)))
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 

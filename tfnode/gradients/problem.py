@@ -1,13 +1,17 @@
 """What a gradient method is given to solve, and what all of them share."""
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
-# TensorFlow exports neither the list of the variables that a function reads nor the question
-# whether a tape watches a tensor; both are needed to differentiate in what a field closes over.
+# TensorFlow exports neither the list of the variables that a function reads, nor the question
+# whether a tape watches a tensor, nor a way to stop all tapes and let them go on. The first two
+# are needed to differentiate in what a field closes over; the others are in `unrecorded`.
 
 
 class Problem(NamedTuple):
@@ -65,12 +69,14 @@ class Gradient:
         """Solves the problem so that the result is differentiable."""
         raise NotImplementedError
 
-    def first_order_only(self, tensors):
-        """The tensors, which refuse to be differentiated."""
+    def first_order_only(self, tensors, dependencies):
+        """The tensors, which refuse to be differentiated in what they depend on."""
         name = type(self).__name__
 
         @tf.custom_gradient
-        def refuse(*tensors):
+        def refuse(*dependencies):
+            del dependencies
+
             def grad(*upstream, variables=()):
                 raise NotImplementedError(
                     f"The gradient method '{name.lower()}' has no second derivatives: it was asked "
@@ -79,7 +85,7 @@ class Gradient:
 
             return [tf.identity(x) for x in tensors], grad
 
-        return refuse(*tensors)
+        return refuse(*dependencies)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -94,6 +100,32 @@ class Gradient:
 def without_quadratures(field):
     """A field in the form that `integrate` calls, with no quadratures."""
     return lambda t, y: (field(t, y), [])
+
+
+def unrecorded(solver):
+    """A context in which the tapes outside take no notice of a solve.
+
+    A loop below a persistent tape, or below two, is built with all of its derivatives, and
+    holds what they need, though a gradient method of ours has its own. Only the field goes
+    on tapes, see `recorded`, since it may have some of its own; so may the solvers of TFP.
+    """
+    return record.stop_recording() if hasattr(solver, "tableau") else contextlib.nullcontext()
+
+
+def recorded(function):
+    """The function, recorded by tapes even where they are stopped."""
+
+    @functools.wraps(function)
+    def call(*args):
+        if not pywrap_tfe.TFE_Py_TapeSetIsStopped():
+            return function(*args)
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+        try:
+            return function(*args)
+        finally:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+    return call
 
 
 class _Probe(tf.__internal__.FuncGraph):

@@ -177,7 +177,9 @@ class ODEBlock(keras.layers.Layer):
             `backward`; and the sum over the backward solves of the `reconstruction_error`,
             see `tfnode.callbacks.SolverStats`.
         """
-        return {name: variable.read_value().numpy().item() for name, variable in self._costs.items()}
+        return {
+            name: variable.read_value().numpy().item() for name, variable in self._costs.items()
+        }
 
     def reset_costs(self):
         """Counts from zero again."""

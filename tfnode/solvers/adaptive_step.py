@@ -17,7 +17,7 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
 SMALLEST_PREVIOUS = 0.1  # One very good step shall not brake the one after the next.
 
 
-class _Progress(NamedTuple):
+class Progress(NamedTuple):
     """Where a solve is; everything that its loops carry."""
 
     t: tf.Tensor
@@ -31,7 +31,7 @@ class _Progress(NamedTuple):
     failed: tf.Tensor
 
 
-class _Trial(NamedTuple):
+class Trial(NamedTuple):
     """A step that was tried."""
 
     t: tf.Tensor
@@ -111,23 +111,8 @@ class AdaptiveStep(RungeKutta):
         self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
     ) -> Trajectory:
         y0 = list(y0)
-        zero, one = tf.zeros([], tf.int32), tf.ones([], tf.int32)
-        derivative = field(times[0], y0)
-        h, spent = first_step, 0
-        if h is None:
-            span = times[-1] - times[0]
-            h, spent = self.initial_step(field, times[0], y0, derivative[0], span)
-        now = _Progress(
-            t=tf.identity(times[0]),
-            y=y0,
-            q=list(quadratures),
-            derivative=derivative,
-            h=h,
-            ratio=tf.ones([], times.dtype),
-            accepted=zero,
-            rejected=zero,
-            failed=tf.constant(False),
-        )
+        span = times[-1] - times[0]
+        now, evaluations = self.start(field, times[0], y0, span, quadratures, first_step)
         lands_everywhere = self.tableau.dense is None and not final_only
         count = tf.shape(times)[0]
         arrays = []
@@ -145,25 +130,25 @@ class AdaptiveStep(RungeKutta):
         def body(now, reached, arrays, record):
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(times, [reached], [1])[0] if lands_everywhere else times[-1]
-            trial = self._try_step(field, now, end, tf.sign(times[-1] - times[0]))
+            trial = self.try_step(field, now, end, tf.sign(span))
             if not final_only:
                 reached, arrays = self._output(times, now, trial, reached, arrays)
             if recorder is not None:
                 # A rejected step is written over by the next.
                 record = recorder.write(record, now.accepted, now.t, trial.h, reached, now.y)
-            return self._next(now, trial), reached, arrays, record
+            return self.advance(now, trial), reached, arrays, record
 
         now, _, arrays, record = tf.while_loop(
             unfinished,
             body,
-            (now, one, arrays, record),
+            (now, tf.ones([], tf.int32), arrays, record),
             maximum_iterations=self.max_steps,
             parallel_iterations=1,
         )
         failed = now.failed | tf.not_equal(now.t, times[-1])
         states = now.y if final_only else [array.stack() for array in arrays]
         tried = now.accepted + now.rejected
-        evaluations = 1 + spent + tried * (self.tableau.stages - 1)
+        evaluations += tried * (self.tableau.stages - 1)
         if not self.tableau.first_same_as_last:
             # The derivative at the new state is evaluated after accepted steps only.
             evaluations += now.accepted
@@ -175,7 +160,28 @@ class AdaptiveStep(RungeKutta):
             recorder and recorder.finish(record),
         )
 
-    def _try_step(self, field, now, end, direction):
+    def start(self, field, t, y, span, quadratures=(), first_step=None):
+        """Where a solve begins, a `Progress`, and the evaluations spent on it."""
+        derivative = field(t, y)
+        h, spent = first_step, 0
+        if h is None:
+            h, spent = self.initial_step(field, t, y, derivative[0], span)
+        zero = tf.zeros([], tf.int32)
+        now = Progress(
+            t=tf.identity(t),
+            y=y,
+            q=list(quadratures),
+            derivative=derivative,
+            h=h,
+            ratio=tf.ones([], t.dtype),
+            accepted=zero,
+            rejected=zero,
+            failed=tf.constant(False),
+        )
+        return now, 1 + spent
+
+    def try_step(self, field, now, end, direction):
+        """One step from where the solve is, a `Trial`, not beyond the time `end`."""
         remaining = tf.abs(end - now.t)
         lands = now.h >= remaining * (1.0 - 1e-3)
         t = tf.where(lands, end, now.t + direction * now.h)
@@ -190,9 +196,9 @@ class AdaptiveStep(RungeKutta):
         else:
             last = tf.cond(accept, lambda: field(t, y), lambda: now.derivative)
             ks = [*ks, last[0]]
-        return _Trial(t, h, y, q, ks, last, ratio, accept, lands)
+        return Trial(t, h, y, q, ks, last, ratio, accept, lands)
 
-    def _next(self, now, trial):
+    def advance(self, now, trial):
         """Where the solve is after a trial, with the size of the next step."""
         ratio, accept, dtype = trial.ratio, trial.accept, trial.h.dtype
         k = self.tableau.order  # The order of the embedded solution, plus one.
@@ -210,7 +216,7 @@ class AdaptiveStep(RungeKutta):
         def choose(new, old):
             return tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
 
-        return _Progress(
+        return Progress(
             t=choose(trial.t, now.t),
             y=choose(trial.y, now.y),
             q=choose(trial.q, now.q),

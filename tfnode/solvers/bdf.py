@@ -12,8 +12,9 @@ class BDF(tfp.math.ode.BDF):
     TFP's implicit solver, made serialisable and bounded. Each step solves equations with
     the dense Jacobian of the whole flattened state, batch included, so it is for small
     systems, and that state's shape must be known when a function is traced: in `fit`, use
-    batches of a fixed size (`tf.data.Dataset.batch(..., drop_remainder=True)`). A failed solve is an error, as with the other solvers; `Stats` has -1 for the
-    steps, which TFP does not tell.
+    batches of a fixed size (`tf.data.Dataset.batch(..., drop_remainder=True)`). A failed
+    solve is an error, as with the other solvers; `Stats` has -1 for the steps, which TFP
+    does not tell.
 
     Args:
         rtol: Relative tolerance, positive.

@@ -1,0 +1,211 @@
+"""`odeint_event`: a solve up to the time at which something happens."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfnode import gradients, solvers
+from tfnode.gradients.problem import gradients_or_zeros, inner
+from tfnode.integrate import System, converted, solve
+from tfnode.solvers.stages import add, increment, stages
+
+ITERATIONS = 60
+
+
+def odeint_event(
+    func: Callable,
+    y0: Any,
+    t0: Any,
+    event_fn: Callable,
+    *,
+    reverse_time: bool = False,
+    solver: Any = "dopri5",
+    gradient: Any = "adjoint",
+) -> tuple[tf.Tensor, Any]:
+    """Solves `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
+
+    The event is the first change of sign of any element of `event_fn(t, y)`, looked for at
+    the end of every step and then within it: two changes within one step go unnoticed. An
+    element that is zero at `t0` takes its sign from the end of the first step, so that a
+    solve may begin where the last event ended.
+
+    The event's time is differentiable: with the event function `g` and the trajectory `y`,
+    the implicit function theorem gives `dt = -dg / (g_t + g_y . f)`, and the state there
+    moves with it.
+
+    Args:
+        func, y0: As in `tfnode.odeint`. The whole state, batch included, has one event.
+        t0: Scalar, the time of `y0`. Give a tensor where its gradient is wanted.
+        event_fn: `event_fn(t, y)`, a float tensor of any shape. Differentiable in what it
+            closes over, too.
+        reverse_time: Whether time runs backward from `t0`.
+        solver: An adaptive Runge-Kutta method: a name, config or instance.
+        gradient: As in `tfnode.odeint`.
+
+    Returns:
+        `(event_time, states)`: a scalar; and `y0` and the state at the event, stacked on a
+        new leading axis as by `tfnode.odeint`.
+
+    Raises:
+        ValueError: If the solver is not an adaptive Runge-Kutta method, and as `odeint`.
+        tf.errors.InvalidArgumentError: If the solver fails or comes to the end of its
+            `max_steps` before there is an event. Under XLA, which has no assertions, the
+            time and the state are NaN.
+
+    Example: a ball that falls from a height of 10 m, and its first bounce.
+    ```python
+    def falling(t, y):  # Height and velocity.
+        return tf.stack([y[1], -9.81])
+
+    t, ys = tfnode.odeint_event(falling, tf.constant([10.0, 0.0]), 0.0, lambda t, y: y[0])
+    ```
+
+    Reference: Chen, Amos, Nickel, *Learning Neural Event Functions for Ordinary
+    Differential Equations* (2021), section 3.
+    """
+    solver = solvers.get(solver)
+    if not hasattr(solver, "try_step"):
+        raise ValueError(
+            "Events need an adaptive Runge-Kutta solver: one of 'heun21', 'bosh3', 'dopri5', "
+            f"'tsit5', 'dopri8'. Received: solver={solver}"
+        )
+    return _solve(
+        converted(func), y0, t0, converted(event_fn), reverse_time, solver, gradients.get(gradient)
+    )
+
+
+@tf.autograph.experimental.do_not_convert
+def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
+    system = System(func, y0)
+    dtype = system.time_dtype
+    start = tf.cast(t0, dtype) if tf.is_tensor(t0) else tf.constant(t0, dtype)
+    if start.shape.rank not in (None, 0):
+        raise ValueError(f"`t0` must be a scalar. Received: t0 of shape {start.shape}")
+
+    def event(t, y):
+        return tf.reshape(tf.cast(event_fn(t, system.pack(y)), dtype), [-1])
+
+    direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
+    time, element = _locate(solver, system, event, start, direction)
+    states, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
+    return _attach(system, event, time, element, states)
+
+
+def _locate(solver, system, event, t0, direction):
+    """The time of the event and which element of the event function it is; no gradients."""
+
+    def field(t, y):
+        return system.replay(t, y), []
+
+    def distances(signs, values):
+        """Above zero until the event, for every element that has a sign yet."""
+        return tf.where(signs == 0.0, tf.ones_like(values), signs * values)
+
+    def smallest(signs, values):
+        return tf.reduce_min(distances(signs, values))
+
+    def unfinished(now, signs, h, found):
+        del signs, h
+        return ~found & ~now.failed & (now.accepted + now.rejected < solver.max_steps)
+
+    def body(now, signs, h, found):
+        trial = solver.try_step(field, now, now.t + direction * now.h, direction)
+        values = event(trial.t, trial.y)
+        found = trial.accept & (smallest(signs, values) <= 0.0)
+        after = solver.advance(now, trial)
+        now = tf.nest.map_structure(lambda a, b: tf.where(found, a, b), now, after)
+        unsigned = trial.accept & ~found & (signs == 0.0)
+        return now, tf.where(unsigned, tf.sign(values), signs), trial.h, found
+
+    now, _ = solver.start(field, t0, system.y0, direction * tf.constant(1e30, t0.dtype))
+    now, signs, h, found = tf.while_loop(
+        unfinished,
+        body,
+        (now, tf.sign(event(t0, system.y0)), tf.zeros([], t0.dtype), tf.constant(False)),
+        maximum_iterations=solver.max_steps,
+        parallel_iterations=1,
+    )
+
+    # The Illinois method, on steps of a fraction of the last one.
+    def values_at(fraction):
+        size = fraction * h
+        ks, _ = stages(solver.tableau, field, now.t, now.y, size, first=now.derivative)
+        return event(now.t + size, add(now.y, increment(solver.tableau.b, size, ks)))
+
+    one = tf.ones([], t0.dtype)
+    resolution = 4.0 * (1.2e-7 if t0.dtype == tf.float32 else 2.3e-16)
+
+    def wide(i, a, fa, b, fb, side):
+        del fa, side
+        scale = tf.maximum(tf.abs(now.t), tf.abs(h))
+        return found & (i < ITERATIONS) & (fb < 0.0) & ((b - a) * tf.abs(h) > resolution * scale)
+
+    def narrow(i, a, fa, b, fb, side):
+        c = (a * fb - b * fa) / (fb - fa)
+        # Where rounding leaves nothing between, halve.
+        c = tf.where((c > a) & (c < b), c, 0.5 * (a + b))
+        fc = smallest(signs, values_at(c))
+        right = fc <= 0.0
+        new = tf.where(right, 1, -1)
+        # An end that stays a second time counts half, or it might stay for ever.
+        weight = tf.where(tf.equal(new, side), tf.constant(0.5, c.dtype), one)
+        return (
+            i + 1,
+            tf.where(right, a, c),
+            tf.where(right, weight * fa, fc),
+            tf.where(right, c, b),
+            tf.where(right, fc, weight * fb),
+            new,
+        )
+
+    _, _, _, fraction, _, _ = tf.while_loop(
+        wide,
+        narrow,
+        (
+            tf.zeros([], tf.int32),
+            tf.zeros([], t0.dtype),
+            smallest(signs, event(now.t, now.y)),
+            one,
+            smallest(signs, values_at(one)),
+            tf.zeros([], tf.int32),
+        ),
+        maximum_iterations=ITERATIONS,
+        parallel_iterations=1,
+    )
+    element = tf.argmin(distances(signs, values_at(fraction)))
+    time = now.t + fraction * h
+    message = (
+        "No event: the event function kept its sign until the solver failed or had spent its "
+        "`max_steps`. Check the event function and `reverse_time`, or give the solver a larger "
+        "`max_steps`."
+    )
+    check = tf.debugging.Assert(
+        found, [message, "Received: time reached =", now.t, "last step size =", now.h]
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        nan = tf.constant(float("nan"), time.dtype)
+        return tf.stop_gradient(tf.where(found, time, nan)), element
+
+
+def _attach(system, event, time, element, states):
+    """Lets the event's time and state move with the trajectory."""
+    y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), system.y0)]
+    slope = system.replay(time, y)
+    with tf.GradientTape() as tape:
+        tape.watch([time, *y])
+        value = tf.gather(event(time, y), element)
+    by_time, *by_y = gradients_or_zeros(tape, value, [time, *y], tf.ones_like(value))
+    rate = tf.stop_gradient(by_time + inner(by_y, slope, time.dtype))
+
+    @tf.custom_gradient
+    def event_time(value):
+        return tf.identity(time), lambda upstream: -upstream / rate
+
+    moved = event_time(value)
+    # Zero, but for its gradient.
+    change = moved - tf.stop_gradient(moved)
+    final = [x + tf.cast(change, x.dtype) * tf.stop_gradient(dx) for x, dx in zip(y, slope)]
+    final = tf.nest.flatten(system.pack(final))
+    leaves = [tf.stack([x[0], last]) for x, last in zip(tf.nest.flatten(states), final)]
+    return moved, tf.nest.pack_sequence_as(states, leaves)
