@@ -107,7 +107,7 @@ def _locate(solver, system, event, t0, direction):
 
     def unfinished(now, signs, h, found):
         del signs, h
-        return ~found & ~now.failed & (now.accepted + now.rejected < solver.max_steps)
+        return ~found & now.may_go_on(solver.max_steps)
 
     def body(now, signs, h, found):
         trial = solver.try_step(field, now, now.t + direction * now.h, direction)

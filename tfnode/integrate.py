@@ -89,6 +89,8 @@ def converted(func):
 def _solve(func, y0, t, solver, gradient, final_only, on_backward):
     system = System(func, y0)
     times = times_tensor(t, system.time_dtype)
+    # Of two times only the last takes solving.
+    stack = times.shape[0] == 2 and not final_only
     problem = Problem(
         field=system.field,
         replay=system.replay,
@@ -96,10 +98,12 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         times=times,
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t),
-        final_only=final_only,
+        final_only=final_only or stack,
         on_backward=on_backward,
     )
     states, stats = gradient.solve(problem)
+    if stack:
+        states = [tf.stack(pair) for pair in zip(system.y0, states)]
     return system.pack(states), stats
 
 

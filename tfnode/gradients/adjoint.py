@@ -8,6 +8,7 @@ from tfnode.gradients.problem import (
     BackwardStats,
     Gradient,
     Problem,
+    cut,
     find_sources,
     inner,
     read,
@@ -74,6 +75,7 @@ class Adjoint(Gradient):
                     problem.times,
                     final_only=problem.final_only,
                 )
+            trajectory = cut(trajectory)
             stats.append(trajectory.stats)
 
             def grad(*cotangents, variables=()):

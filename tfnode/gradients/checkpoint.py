@@ -7,6 +7,7 @@ from tfnode.gradients.problem import (
     BackwardStats,
     Gradient,
     Problem,
+    cut,
     find_sources,
     gradients_or_zeros,
     inner,
@@ -88,6 +89,7 @@ class Checkpoint(Gradient):
                     final_only=problem.final_only,
                     max_states=self.max_states,
                 )
+            trajectory = cut(trajectory)
             stats.append(trajectory.stats)
 
             def grad(*cotangents, variables=()):

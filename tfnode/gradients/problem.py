@@ -112,6 +112,17 @@ def unrecorded(solver):
     return record.stop_recording() if hasattr(solver, "tableau") else contextlib.nullcontext()
 
 
+def cut(trajectory):
+    """The trajectory, through whose tensors no gradient flows.
+
+    Where a tape is outside of a `tf.function`, TensorFlow differentiates what its backward
+    pass needs of the forward pass, too.
+    """
+    return tf.nest.map_structure(
+        lambda x: tf.stop_gradient(x) if tf.is_tensor(x) else x, trajectory
+    )
+
+
 def recorded(function):
     """The function, recorded by tapes even where they are stopped."""
 

@@ -12,23 +12,51 @@ from tfnode.solvers.trajectory import Stats, Trajectory
 
 # The controller: the next step is the last one times
 # SAFETY * ratio^(-(INTEGRAL + PROPORTIONAL) / k) * previous_ratio^(PROPORTIONAL / k).
-SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.8, 0.2
+SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.9, 0.1
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
 SMALLEST_PREVIOUS = 0.1  # One very good step shall not brake the one after the next.
 
 
 class Progress(NamedTuple):
-    """Where a solve is; everything that its loops carry."""
+    """Where a solve is; everything that its loop carries.
 
-    t: tf.Tensor
+    The scalars are packed: under XLA every variable of a loop costs a kernel a step.
+    """
+
     y: list
     q: list
     derivative: tuple  # The field at `(t, y)`, as it returned it.
-    h: tf.Tensor  # Size of the next step, without sign.
-    ratio: tf.Tensor  # Error over tolerance of the last accepted step.
-    accepted: tf.Tensor
-    rejected: tf.Tensor
-    failed: tf.Tensor
+    clock: tf.Tensor  # The time; the size of the next step, without sign; see `ratio`.
+    counts: tf.Tensor  # The accepted and the rejected steps.
+
+    @property
+    def t(self):
+        """The time reached."""
+        return self.clock[0]
+
+    @property
+    def h(self):
+        """The size of the next step; 0 once it is below the resolution of time."""
+        return self.clock[1]
+
+    @property
+    def ratio(self):
+        """Error over tolerance of the last accepted step."""
+        return self.clock[2]
+
+    @property
+    def accepted(self):
+        """The number of accepted steps."""
+        return self.counts[0]
+
+    @property
+    def rejected(self):
+        """The number of rejected steps."""
+        return self.counts[1]
+
+    def may_go_on(self, max_steps):
+        """Whether neither the budget of steps is spent nor the step too small."""
+        return (tf.reduce_sum(self.counts) < max_steps) & (self.h > 0.0)
 
 
 class Trial(NamedTuple):
@@ -59,7 +87,7 @@ class AdaptiveStep(RungeKutta):
     A solve that fails (budget of steps spent, step below the resolution of time, state or
     derivative not finite) raises `tf.errors.InvalidArgumentError` with the time reached,
     the steps, the last step size, and what to try. XLA has no assertions: there the states
-    are NaN instead.
+    after the first are NaN instead.
 
     Args:
         rtol: Relative tolerance, positive.
@@ -124,8 +152,7 @@ class AdaptiveStep(RungeKutta):
 
         def unfinished(now, reached, arrays, record):
             del reached, arrays, record
-            budget = now.accepted + now.rejected < self.max_steps
-            return tf.not_equal(now.t, times[-1]) & budget & ~now.failed
+            return tf.not_equal(now.t, times[-1]) & now.may_go_on(self.max_steps)
 
         def body(now, reached, arrays, record):
             # Unlike a gather, a slice has a dense gradient.
@@ -145,7 +172,7 @@ class AdaptiveStep(RungeKutta):
             maximum_iterations=self.max_steps,
             parallel_iterations=1,
         )
-        failed = now.failed | tf.not_equal(now.t, times[-1])
+        failed = tf.not_equal(now.t, times[-1])
         states = now.y if final_only else [array.stack() for array in arrays]
         tried = now.accepted + now.rejected
         evaluations += tried * (self.tableau.stages - 1)
@@ -166,19 +193,9 @@ class AdaptiveStep(RungeKutta):
         h, spent = first_step, 0
         if h is None:
             h, spent = self.initial_step(field, t, y, derivative[0], span)
-        zero = tf.zeros([], tf.int32)
-        now = Progress(
-            t=tf.identity(t),
-            y=y,
-            q=list(quadratures),
-            derivative=derivative,
-            h=h,
-            ratio=tf.ones([], t.dtype),
-            accepted=zero,
-            rejected=zero,
-            failed=tf.constant(False),
-        )
-        return now, 1 + spent
+        clock = tf.stack([t, h, tf.ones([], t.dtype)])
+        counts = tf.zeros([2], tf.int32)
+        return Progress(y, list(quadratures), derivative, clock, counts), 1 + spent
 
     def try_step(self, field, now, end, direction):
         """One step from where the solve is, a `Trial`, not beyond the time `end`."""
@@ -211,21 +228,19 @@ class AdaptiveStep(RungeKutta):
         # A step that was cut to land says nothing against the size it was cut from.
         size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
         resolution = 8.0 * _epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
+        size = tf.where(~accept & (size <= resolution), tf.zeros_like(size), size)
+        control = tf.stop_gradient(tf.stack([size, tf.where(accept, ratio, now.ratio)]))
         step = tf.cast(accept, tf.int32)
 
         def choose(new, old):
             return tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
 
         return Progress(
-            t=choose(trial.t, now.t),
             y=choose(trial.y, now.y),
             q=choose(trial.q, now.q),
             derivative=choose(trial.last, now.derivative),
-            h=tf.stop_gradient(size),
-            ratio=tf.stop_gradient(tf.where(accept, ratio, now.ratio)),
-            accepted=now.accepted + step,
-            rejected=now.rejected + 1 - step,
-            failed=now.failed | (~accept & (size <= resolution)),
+            clock=tf.concat([tf.where(accept, trial.t, now.t)[tf.newaxis], control], 0),
+            counts=now.counts + tf.stack([step, 1 - step]),
         )
 
     def _output(self, times, now, trial, reached, arrays):
