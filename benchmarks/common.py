@@ -6,7 +6,19 @@ import os
 import pathlib
 import platform
 
-PACKAGES = ("tfnode", "tensorflow", "keras", "tensorflow-probability", "torch", "torchdiffeq")
+PACKAGES = (
+    "tfnode",
+    "tensorflow",
+    "keras",
+    "tensorflow-probability",
+    "torch",
+    "torchdiffeq",
+    "jax",
+    "jaxlib",
+    "diffrax",
+    "equinox",
+    "scipy",
+)
 
 
 def available_cpus():

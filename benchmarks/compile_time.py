@@ -27,7 +27,7 @@ import time
 
 import common
 from mnist_step import positive
-from small_ode import NO_GPU, PEERS
+from small_ode import NO_GPU
 
 BATCH, STATES, UNITS = 64, 4, 32
 TOLERANCE = 1e-4
@@ -191,11 +191,9 @@ def main():
     logging.getLogger("tensorflow").setLevel("ERROR")  # It warns of many functions traced.
     results = measure(arguments.solvers, arguments.repeats)
     print(table(results))
-    peers = {k: version for k, version in common.versions(PEERS).items() if k in PEERS}
     print(f"\n{arguments.repeats} repeats. {common.footer(facts, 'default')}")
-    print(f"Peers: {', '.join(f'{package} {version}' for package, version in peers.items())}.")
     if arguments.json:
-        settings = {"repeats": arguments.repeats, "machine": facts, "peers": peers}
+        settings = {"repeats": arguments.repeats, "machine": facts}
         common.write_json(arguments.json, {**settings, "results": results})
 
 
