@@ -8,19 +8,23 @@ from tfnode.solvers.tableau import ButcherTableau
 def increment(weights, h, derivatives):
     """`h * sum_i weights[i] * derivatives[i]` for each component, zero weights skipped.
 
-    The weights are numbers, or scalars of the time's dtype.
-
-    `h` is a scalar of the time's dtype; the products with the weights are made in that
-    dtype, before the cast to the component's.
+    `h` is a scalar of the time's dtype. The weights are numbers, or such scalars.
     """
     pairs = zip(weights, derivatives)
     (first, start), *rest = [(w, k) for w, k in pairs if tf.is_tensor(w) or w != 0.0]
-    total = [tf.cast(h * first, x.dtype) * x for x in start]
+    if not rest:
+        return [tf.cast(h * first, x.dtype) * x for x in start]
+
+    def times(w, k):
+        # A number must not go through `cast`, which would make it float32 first.
+        return [(tf.cast(w, x.dtype) if tf.is_tensor(w) else w) * x for x in k]
+
+    total = times(first, start)
     for w, k in rest:
         # Neither `add_n` nor a chain of sums, which Grappler makes one of: AddN adds in the
         # order in which buffers happen to be free, and no two runs would be bit-identical.
-        total = [z - tf.cast(h * -w, x.dtype) * x for z, x in zip(total, k)]
-    return total
+        total = [z - x for z, x in zip(total, times(-w, k))]
+    return times(h, total)
 
 
 def add(left, right):
