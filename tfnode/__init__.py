@@ -18,13 +18,13 @@ __all__ = [
     "solvers",
 ]
 
-_COMMANDS = ("tfnode.report",)
+_COMMANDS = ("tfnode.classify", "tfnode.export", "tfnode.report")
 
 
 def _runs_command():
-    """Whether Python is starting `python -m` of a command that reads files only.
+    """Whether Python is starting `python -m` of a command.
 
-    Such a command shall not wait for TensorFlow. While Python looks for the module to
+    Its arguments shall not wait for TensorFlow. While Python looks for the module to
     run, `sys.argv[0]` is "-m".
     """
     return sys.argv[:1] == ["-m"] and any(name in sys.orig_argv for name in _COMMANDS)

@@ -19,7 +19,10 @@ MODEL = "model.keras"
 BEST = "best.keras"
 CHECKPOINTS = "checkpoints"
 EVENTS = ("train", "validation")
+# What tfnode.export writes, unless told where. The 1 is the version for TensorFlow Serving.
+EXPORTS = {"saved_model": "saved_model/1", "onnx": "model.onnx", "tflite": "model.tflite"}
 CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
+CONTENTS += tuple(path.split("/")[0] for path in EXPORTS.values())
 
 HISTORY_COLUMNS = (
     "epoch",
