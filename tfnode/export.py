@@ -46,7 +46,7 @@ def main(arguments=None) -> int:
             raise
         print(f"export: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    checked = "not checked, since onnxruntime is not installed"
+    checked = "not checked: no runtime for it is installed, see pip install 'tfnode[export]'"
     if difference is not None:
         checked = f"predictions differ from the model's by at most {difference:.1e}"
     print(f"wrote {path} ({checked})")
@@ -200,9 +200,16 @@ def _onnx_runtime(path):
 
 
 def _tflite_runtime(path):
-    import tensorflow as tf
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(str(path))
+        # On its way out of TensorFlow, in favour of the other.
+        Interpreter = getattr(tf.lite, "Interpreter", None)
+    if Interpreter is None:
+        return None
+    interpreter = Interpreter(str(path))
     (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def predict(x):
