@@ -10,6 +10,7 @@ from ml_collections import config_flags
 ROOT = pathlib.Path(__file__).resolve().parent
 # Run as a file, since importing it from the package would load TensorFlow.
 SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
+RUN_DIR = runpy.run_path(str(ROOT / "tfnode" / "run_dir.py"))
 MODELS = ("ode", "resnet")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
@@ -46,6 +47,11 @@ flags.DEFINE_enum(
     "precision", None, ("float32", "mixed_bfloat16", "mixed_float16"), "Precision of the layers."
 )
 flags.DEFINE_bool("deterministic", None, "Bit-identical repeats, slower.")
+flags.DEFINE_bool(
+    "resume",
+    False,
+    "Continue the interrupted run in --log_dir, by default logs/<model>, with its settings.",
+)
 flags.DEFINE_bool("overwrite", False, "Replace the run in --log_dir.")
 flags.DEFINE_bool("debug", False, "Show tracebacks.")
 FLAGS = flags.FLAGS
@@ -54,19 +60,35 @@ FLAGS = flags.FLAGS
 def parse(arguments):
     """Parses the flags, with the config file of the model that they name.
 
-    Sets `FLAGS.config` to every resolved setting.
+    Sets `FLAGS.config` to every resolved setting; with --resume these are the settings that
+    the run was begun with, and `FLAGS.log_dir` is where it is.
 
     Raises:
-        SystemExit: With status 2, if a flag or setting is unknown or has a bad value.
+        SystemExit: With status 2, if a flag or setting is unknown or has a bad value; with
+            status 1, if the run directory cannot be used.
     """
     # --config.* can be parsed only once the model's file is known.
-    config = None
+    config = record = None
     try:
         known = flags.FlagValues()
         flags.DEFINE_enum("model", FLAGS["model"].default, MODELS, "", flag_values=known)
+        flags.DEFINE_string("log_dir", None, "", flag_values=known)
+        flags.DEFINE_bool("resume", False, "", flag_values=known)
+        flags.DEFINE_bool("overwrite", False, "", flag_values=known)
         known(arguments, known_only=True)
-        path = ROOT / "configs" / f"{known.model}.py"
-        config = runpy.run_path(str(path))["get_config"]()
+        if known.resume and known.overwrite:
+            raise flags.Error("Expected one of --resume and --overwrite. Received: both")
+        model, path = known.model, pathlib.Path(known.log_dir or f"logs/{known.model}")
+        if known.resume:
+            record = RUN_DIR["read_record"](path)
+            begun = record["settings"].get("name")
+            if begun in MODELS and begun != model:
+                if known["model"].present:
+                    raise flags.Error(f"Expected --model={begun} for {path}. Received: {model}")
+                model = begun
+        config = runpy.run_path(str(ROOT / "configs" / f"{model}.py"))["get_config"]()
+        if record:
+            _take_up(config, record, path)
         config_flags.DEFINE_config_dict("config", config)
         rest = FLAGS(arguments)
         if len(rest) > 1:
@@ -75,6 +97,16 @@ def parse(arguments):
             if FLAGS[name].value is not None:
                 FLAGS.config[name] = FLAGS[name].value
         SETTING_RULES["check"](FLAGS.config)
+        if record:
+            RUN_DIR["check_resume"](path, record, FLAGS.config.to_dict())
+            # Which may be that of another model than the flag's.
+            FLAGS.log_dir = str(path)
+        RUN_DIR["check"](
+            FLAGS.log_dir, FLAGS.config.name, resume=known.resume, overwrite=known.overwrite
+        )
+    except RUN_DIR["RunError"] as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RUN_DIR["OtherSettings"]) else 1)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         message = str(error)
         if isinstance(error, (AttributeError, KeyError)):
@@ -91,6 +123,17 @@ def parse(arguments):
     return rest
 
 
+def _take_up(config, record, path):
+    """Sets a config to what the run in `path` was begun with."""
+    try:
+        config.lock().update(record["settings"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RUN_DIR["RunError"](
+            f"Expected settings of this version of tfnode in {path / RUN_DIR['CONFIG']}. "
+            f"Received: {error}"
+        ) from error
+
+
 def main(arguments):
     """Runs the experiment that the flags describe."""
     del arguments
@@ -99,11 +142,15 @@ def main(arguments):
 
     try:
         experiment.run(
-            FLAGS.config, log_dir=FLAGS.log_dir, data_dir=FLAGS.data_dir, overwrite=FLAGS.overwrite
+            FLAGS.config,
+            log_dir=FLAGS.log_dir,
+            data_dir=FLAGS.data_dir,
+            resume=FLAGS.resume,
+            overwrite=FLAGS.overwrite,
         )
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, experiment.TrainingError) as error:
         if FLAGS.debug:
             raise
         print(f"train.py: {error}", file=sys.stderr)

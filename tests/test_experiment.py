@@ -15,6 +15,8 @@ import tfnode
 from tfnode import data, experiment, report, run_dir
 
 FILES = {
+    ".lock",
+    "checkpoints",
     "config.json",
     "history.csv",
     "curves.png",
@@ -93,8 +95,8 @@ def _images(few):
 
 def test_files_of_the_run(done):
     names = {p.name for p in done.directory.iterdir()}
-    assert names - {"checkpoints"} == FILES
-    assert set(run_dir.CONTENTS) >= FILES
+    assert names == FILES
+    assert set(run_dir.CONTENTS) == FILES - {".lock"}
     for name in ("train", "validation"):
         assert list((done.directory / name).rglob("events.out.tfevents.*"))
     with Image.open(done.directory / "curves.png") as image:
@@ -132,7 +134,9 @@ def test_config(done, few):
         "source": "a few of them",
         "training_samples": 128,
         "test_samples": 64,
+        "sha256": record["dataset"]["sha256"],
     }
+    assert re.fullmatch("[0-9a-f]{64}", record["dataset"]["sha256"])
     assert record["device"].split()[0] in ("CPU", "GPU")
     assert record["versions"]["keras"] == keras.__version__
     assert record["versions"]["tfnode"] == tfnode.__version__
@@ -148,7 +152,7 @@ def test_metrics(done):
     assert metrics["name"] == "tiny"
     assert metrics["dataset"] == "digits"
     assert metrics["epochs"] == 2
-    assert metrics["interrupted"] is False
+    assert metrics["interrupted"] is metrics["diverged"] is False
     assert metrics["final"] == rows[-1]
     assert metrics["best"]["val_accuracy"] == max(row["val_accuracy"] for row in rows)
     assert metrics["parameters"] == done.model.count_params()
@@ -195,7 +199,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
         _run(few, _config(epochs=5), log_dir=tmp_path / "run")
     assert "Interrupted" in capsys.readouterr().out
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert names - {"checkpoints"} == FILES
+    assert names == FILES
     metrics = run_dir.read_json(tmp_path / "run" / "metrics.json")
     assert metrics["interrupted"] is True
     assert metrics["epochs"] == 1
@@ -241,14 +245,18 @@ def test_interrupted_before_the_first_epoch_is_over(few, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "model.keras").exists()
 
 
-def test_diverged_training_is_recorded(few, tmp_path, monkeypatch):
+def test_diverged_in_the_first_epoch(few, tmp_path, monkeypatch):
     _stub(monkeypatch, math.nan)
-    metrics = _run(few, _config(), log_dir=tmp_path / "run").metrics
-    assert metrics["epochs"] == 2
-    rows = run_dir.read_history(tmp_path / "run" / "history.csv")
-    assert math.isnan(rows[-1]["loss"])
-    assert run_dir.read_json(tmp_path / "run" / "metrics.json")["epochs"] == 2
-    assert (tmp_path / "run" / "model.keras").exists()
+    with pytest.raises(experiment.TrainingError) as error:
+        _run(few, _config(), log_dir=tmp_path / "run")
+    for part in ("epoch 1, step 1: loss is nan", "rescaling", "no model was saved"):
+        assert part in str(error.value)
+    metrics = run_dir.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["diverged"] is True
+    assert metrics["interrupted"] is False
+    assert metrics["epochs"] == 0
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert not names & {"model.keras", "best.keras", "history.csv", "checkpoints"}
 
 
 BAD_SETTINGS = {

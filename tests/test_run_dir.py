@@ -220,6 +220,14 @@ def test_history_random(tmp_path_factory, content):
 # --- Choosing the folder --------------------------------------------------------------
 
 
+def _prepare(*arguments, **options):
+    """Enters the context and leaves it."""
+    with run_dir.prepare(*arguments, **options) as path:
+        assert (path / run_dir.LOCK).exists()
+    (path / run_dir.LOCK).unlink()
+    return path
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -234,36 +242,36 @@ def _begin(path):
 
 def test_default_folder_and_the_next_free(here):
     for expected in ("logs/ode", "logs/ode-2", "logs/ode-3"):
-        path = run_dir.prepare(None, "ode")
+        path = _prepare(None, "ode")
         assert path.as_posix() == expected
         assert path.is_dir()
         assert not any(path.iterdir())
         _begin(path)
-    assert run_dir.prepare(None, "resnet").as_posix() == "logs/resnet"
+    assert _prepare(None, "resnet").as_posix() == "logs/resnet"
 
 
 def test_default_folder_to_resume_or_overwrite(here):
     for name in ("ode", "ode-2"):
         _begin(here / "logs" / name)
-    assert run_dir.prepare(None, "ode", resume=True).as_posix() == "logs/ode"
+    assert _prepare(None, "ode", resume=True).as_posix() == "logs/ode"
     assert (here / "logs" / "ode" / run_dir.CONFIG).exists()
-    assert run_dir.prepare(None, "ode", overwrite=True).as_posix() == "logs/ode"
+    assert _prepare(None, "ode", overwrite=True).as_posix() == "logs/ode"
     assert not (here / "logs" / "ode" / run_dir.CONFIG).exists()
     assert (here / "logs" / "ode-2" / run_dir.CONFIG).exists()
 
 
 def test_named_folder_is_made(tmp_path):
-    path = run_dir.prepare(tmp_path / "a" / "b", "ode")
+    path = _prepare(tmp_path / "a" / "b", "ode")
     assert path == tmp_path / "a" / "b"
     assert list(path.iterdir()) == []
-    assert run_dir.prepare(str(path), "ode") == path
+    assert _prepare(str(path), "ode") == path
 
 
 @pytest.mark.parametrize("name", [n for n in run_dir.CONTENTS if "." in n])
 def test_folder_with_a_run_is_refused(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(RunError, match=r"--resume.*--overwrite") as error:
-        run_dir.prepare(tmp_path, "ode")
+        _prepare(tmp_path, "ode")
     assert str(tmp_path) in str(error.value)
     assert (tmp_path / name).exists()
 
@@ -272,13 +280,13 @@ def test_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for arguments in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(RunError, match="no run"):
-            run_dir.prepare(tmp_path, "ode", **arguments)
+            _prepare(tmp_path, "ode", **arguments)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_resume_keeps_all(tmp_path):
     _begin(tmp_path)
-    assert run_dir.prepare(tmp_path, "ode", resume=True) == tmp_path
+    assert _prepare(tmp_path, "ode", resume=True) == tmp_path
     assert (tmp_path / run_dir.CONFIG).exists()
 
 
@@ -295,7 +303,7 @@ def test_overwrite_deletes_only_the_runs_own(tmp_path):
     (run / "train").symlink_to(outside, target_is_directory=True)
     (run / "notes.txt").write_text("mine")
     (run / "other").mkdir()
-    assert run_dir.prepare(run, "ode", overwrite=True) == run
+    assert _prepare(run, "ode", overwrite=True) == run
     assert sorted(p.name for p in run.iterdir()) == ["notes.txt", "other"]
     assert (run / "notes.txt").read_text() == "mine"
     assert (outside / "kept").exists()
@@ -307,7 +315,7 @@ def test_overwrite_spares_a_folder_of_data(tmp_path, name):
     (tmp_path / name / "cats").mkdir(parents=True)
     (tmp_path / name / "cats" / "1.jpg").touch()
     with pytest.raises(RunError):
-        run_dir.prepare(tmp_path, "ode", overwrite=True)
+        _prepare(tmp_path, "ode", overwrite=True)
     assert (tmp_path / name / "cats" / "1.jpg").exists()
 
 
@@ -315,7 +323,7 @@ def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("n" * 300)):
         with pytest.raises(RunError, match="Choose another --log_dir"):
-            run_dir.prepare(path, "ode")
+            _prepare(path, "ode")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -324,4 +332,4 @@ def test_folder_without_permission(tmp_path):
     path.mkdir(mode=0o500)
     for arguments in ({}, {"overwrite": True}):
         with pytest.raises(RunError, match="Cannot write"):
-            run_dir.prepare(path, "ode", **arguments)
+            _prepare(path, "ode", **arguments)

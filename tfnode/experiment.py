@@ -1,5 +1,6 @@
 """From a config to a trained model in a run directory."""
 
+import hashlib
 import importlib.metadata
 import math
 import os
@@ -14,11 +15,18 @@ import tensorflow as tf
 
 import tfnode
 from tfnode import callbacks, data, models, run_dir, settings
+from tfnode.callbacks.divergence import not_finite, short
 
+# An epoch that no run comes to: its batches are in another order than any it trains on.
+CALIBRATION_EPOCH = 2**31
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 
 
-def run(config, *, log_dir=None, data_dir=None, overwrite: bool = False) -> dict:
+class TrainingError(RuntimeError):
+    """Training that could not go on; the message says why and what is left of it."""
+
+
+def run(config, *, log_dir=None, data_dir=None, resume=False, overwrite=False) -> dict:
     """Trains a model as a config says and writes the run directory.
 
     Args:
@@ -26,6 +34,8 @@ def run(config, *, log_dir=None, data_dir=None, overwrite: bool = False) -> dict
         log_dir: The run directory; by default `logs/<config.name>` or the next free
             `logs/<config.name>-2`.
         data_dir: Folder of MNIST's files; see `tfnode.data.load`.
+        resume: Whether to go on with the run in `log_dir`, from the end of its last whole
+            epoch. Only `epochs` may differ from what it was begun with, and be larger.
         overwrite: Whether a run in `log_dir` may be replaced.
 
     Returns:
@@ -34,33 +44,96 @@ def run(config, *, log_dir=None, data_dir=None, overwrite: bool = False) -> dict
     Raises:
         ValueError: If a setting is unknown or out of range, the data cannot be used, or
             the directory cannot be. Before anything is trained.
+        TrainingError: If the loss is NaN or infinite, or TensorFlow fails, after the last
+            whole epoch is saved.
         KeyboardInterrupt: After what was done is saved.
     """
     settings.check(config)
-    dataset = data.load(config.dataset, data_dir)
+    record = None
+    if resume:
+        path = log_dir or pathlib.Path("logs", config.name)
+        record = run_dir.read_record(path)
+        run_dir.check_resume(path, record, config.to_dict())
+    dataset = data.load(record["dataset"]["name"] if record else config.dataset, data_dir)
+    if record and record["dataset"].get("sha256") != _sha256(dataset):
+        raise run_dir.RunError(
+            f"The run in {path} was begun with other data, from "
+            f"{record['dataset'].get('source')}. Received: {dataset.source}"
+        )
     device = _set_up(config)
     strategy = tf.distribute.MirroredStrategy() if config.strategy == "mirrored" else None
     with strategy.scope() if strategy else tf.device(None):
         model = _compiled_model(config)
     # Last, so that no setting is found wrong after an old run is gone.
-    directory = run_dir.prepare(log_dir, config.name, overwrite=overwrite)
+    with run_dir.prepare(log_dir, config.name, resume=resume, overwrite=overwrite) as directory:
+        backup = callbacks.Backup(directory / run_dir.CHECKPOINTS / run_dir.LATEST)
+        with strategy.scope() if strategy else tf.device(None):
+            epoch = backup.restore(model) if resume and backup.path.exists() else 0
+        earlier = _earlier_epochs(directory, epoch) if resume else []
+        record = _record(config, dataset, device, record, epoch)
+        run_dir.write_json(directory / run_dir.CONFIG, record)
+        # Of the run before it was resumed.
+        (directory / run_dir.METRICS).unlink(missing_ok=True)
+        _announce(config, dataset, device, model, directory, epoch)
+        return _train(config, dataset, model, directory, backup, earlier)
 
-    run_dir.write_json(directory / run_dir.CONFIG, _record(config, dataset, device))
-    _announce(config, dataset, device, model, directory)
-    interrupted = False
+
+def _earlier_epochs(directory, epoch):
+    """The rows of the epochs that a run has finished, of which the checkpoint knows."""
+    path = directory / run_dir.HISTORY
+    rows = run_dir.read_history(path) if epoch or path.exists() else []
+    # Killed after it wrote down an epoch, and before the checkpoint, it repeats that epoch.
+    if [row["epoch"] for row in rows] not in (
+        [*range(1, epoch + 1)],
+        [*range(1, epoch + 2)],
+    ):
+        raise run_dir.RunError(
+            f"Expected the epochs 1 to {epoch} in {path}, as in the checkpoint beside it. "
+            f"Received: {len(rows)} rows. The run cannot be resumed; begin anew with --overwrite."
+        )
+    return rows[:epoch]
+
+
+def _train(config, dataset, model, directory, backup, earlier):
+    """Trains, and writes down how it ended; returns the metrics."""
+    ending, error = "finished", None
     try:
-        _fit(config, dataset, model, directory)
-    except KeyboardInterrupt:
-        interrupted = True
+        _fit(config, dataset, model, directory, backup, earlier)
+    except KeyboardInterrupt as interrupt:
+        ending, error = "interrupted", interrupt
         print("\nInterrupted: saving what was done.", flush=True)
-    with run_dir.replacing(directory / run_dir.MODEL) as temporary:
-        model.save(temporary)
-    metrics = _metrics(config, dataset, model, directory, interrupted)
+    except callbacks.Diverged as diverged:
+        ending, error = "diverged", diverged
+    except tf.errors.OpError as failure:
+        ending, error = "interrupted", failure
+    by_hand = isinstance(error, KeyboardInterrupt)
+    kept = None
+    if error is None or (by_hand and not not_finite(model)):
+        _save(model, directory)
+    elif backup.path.exists():
+        # The weights of now may be broken, or updated in part.
+        kept = backup.restore(model)
+        _save(model, directory)
+    metrics = _metrics(config, dataset, model, directory, ending)
     run_dir.write_json(directory / run_dir.METRICS, metrics)
     _summarise(config, metrics, directory)
-    if interrupted:
-        raise KeyboardInterrupt
+    if by_hand:
+        raise error
+    if error is not None:
+        what = str(error) if ending == "diverged" else f"TensorFlow failed: {short(error)}"
+        left = "No epoch was finished, so no model was saved."
+        if kept:
+            left = (
+                f"{directory / run_dir.MODEL} is the model after epoch {kept}, "
+                f"{run_dir.BEST} the one after epoch {metrics['best']['epoch']:.0f}."
+            )
+        raise TrainingError(f"{what} {left}") from error
     return metrics
+
+
+def _save(model, directory):
+    with run_dir.replacing(directory / run_dir.MODEL) as temporary:
+        model.save(temporary)
 
 
 def _set_up(config):
@@ -91,22 +164,36 @@ def _compiled_model(config):
     return model
 
 
-def _fit(config, dataset, model, directory):
+def _fit(config, dataset, model, directory, backup, earlier):
+    epoch = len(earlier)
     steps = dataset.steps(config.batch_size)
-    batches = dataset.training_batches(config.batch_size, config.seed)
-    # Other batches than those of the first epoch.
-    calibration = dataset.training_batches(config.batch_size, config.seed, epoch=config.epochs)
-    recalibrate = callbacks.Recalibrate(calibration, steps=min(steps, 100))
+
+    def batches(epoch):
+        return dataset.training_batches(config.batch_size, config.seed, epoch=epoch)
+
+    recalibrate = callbacks.Recalibrate(batches(CALIBRATION_EPOCH), steps=min(steps, 100))
+    divergence = callbacks.Divergence(batches)
+    tensor_board = callbacks.TensorBoard(directory, write_graph=False)
+    tensor_board.forget(epoch, epoch * steps)
+    tested = [row["val_accuracy"] for row in earlier if row["val_accuracy"] is not None]
+    save_best = callbacks.SaveBest(directory / run_dir.BEST, best=max(tested, default=-math.inf))
+    if tested and tested.index(max(tested)) == epoch - 1:
+        # Perhaps killed between the checkpoint and this.
+        save_best.save(model)
     listeners = [
         recalibrate,
         callbacks.SolverStats(),
+        divergence,
+        # What these write of an epoch that has no checkpoint yet is taken back on resuming.
         callbacks.CurveExport(directory),
-        callbacks.SaveBest(directory / run_dir.BEST),
-        keras.callbacks.TensorBoard(directory, write_graph=False),
+        tensor_board,
+        backup,
+        save_best,
     ]
     try:
         model.fit(
-            batches,
+            batches(epoch),
+            initial_epoch=epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
             validation_data=dataset.test_batches(config.batch_size),
@@ -118,18 +205,16 @@ def _fit(config, dataset, model, directory):
         # In the middle of an epoch the averages lag behind the weights.
         recalibrate.recalibrate()
         raise
+    except tf.errors.InvalidArgumentError as error:
+        diverged = divergence.explain(error)
+        if diverged is None:
+            raise
+        raise diverged from error
 
 
-def _record(config, dataset, device):
-    """What goes into `config.json`."""
-    return {
-        "settings": config.to_dict(),
-        "dataset": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "training_samples": len(dataset.y_train),
-            "test_samples": len(dataset.y_test),
-        },
+def _record(config, dataset, device, earlier, epoch):
+    """What goes into `config.json`; of a resumed run, `earlier` is what was there."""
+    now = {
         "device": device,
         "git_commit": _git_commit(),
         "versions": {
@@ -139,6 +224,28 @@ def _record(config, dataset, device):
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    if earlier:
+        resumed = [*earlier.get("resumed", []), {"epoch": epoch, **now}]
+        return {**earlier, "settings": config.to_dict(), "resumed": resumed}
+    return {
+        "settings": config.to_dict(),
+        "dataset": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "training_samples": len(dataset.y_train),
+            "test_samples": len(dataset.y_test),
+            "sha256": _sha256(dataset),
+        },
+        **now,
+    }
+
+
+def _sha256(dataset):
+    """What tells data sets apart."""
+    digest = hashlib.sha256()
+    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _git_commit():
@@ -153,7 +260,7 @@ def _git_commit():
     return result.stdout.strip() or None
 
 
-def _announce(config, dataset, device, model, directory):
+def _announce(config, dataset, device, model, directory, epoch):
     if config.dataset == "auto" and dataset.name != "mnist":
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
@@ -164,9 +271,11 @@ def _announce(config, dataset, device, model, directory):
     )
     print(f"model: {config.name} ({model.name}), {model.count_params():,} parameters")
     print(f"results: {directory}", flush=True)
+    if epoch:
+        print(f"resumed after epoch {epoch}", flush=True)
 
 
-def _metrics(config, dataset, model, directory, interrupted):
+def _metrics(config, dataset, model, directory, ending):
     """What goes into `metrics.json`, from the history on disk."""
     path = directory / run_dir.HISTORY
     rows = run_dir.read_history(path) if path.exists() else []
@@ -182,7 +291,8 @@ def _metrics(config, dataset, model, directory, interrupted):
         "dataset": dataset.name,
         "parameters": model.count_params(),
         "epochs": len(rows),
-        "interrupted": interrupted,
+        "interrupted": ending == "interrupted",
+        "diverged": ending == "diverged",
         "final": last,
         "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]},
         "median_seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,

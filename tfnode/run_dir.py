@@ -9,7 +9,14 @@ import json
 import os
 import pathlib
 import shutil
+import socket
+import sys
 import tempfile
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not locked there.
+    fcntl = None
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -18,9 +25,13 @@ METRICS = "metrics.json"
 MODEL = "model.keras"
 BEST = "best.keras"
 CHECKPOINTS = "checkpoints"
+LATEST = "latest.npz"  # In the folder of checkpoints.
 EVENTS = ("train", "validation")
 # What tfnode.export writes, unless told where. The 1 is the version for TensorFlow Serving.
 EXPORTS = {"saved_model": "saved_model/1", "onnx": "model.onnx", "tflite": "model.tflite"}
+LOCK = ".lock"
+# What the name of a file begins with until it is whole.
+TEMPORARY = ".tmp-"
 CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
 CONTENTS += tuple(path.split("/")[0] for path in EXPORTS.values())
 
@@ -41,6 +52,14 @@ class RunError(ValueError):
     """A run directory that cannot be used; the message says what to do."""
 
 
+class OtherSettings(RunError):
+    """Settings that are not those of the run that they should continue."""
+
+
+class Taken(RunError):
+    """A run directory that belongs to another run."""
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Writes beside `path`, then renames over it, so that it is never half-written.
@@ -52,7 +71,8 @@ def replacing(path):
         A temporary path in the same folder and with the same ending, to write to.
     """
     path = pathlib.Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    prefix = f"{TEMPORARY}{path.stem}-"
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     try:
         yield pathlib.Path(name)
@@ -145,8 +165,12 @@ def holds_run(path):
     return any((pathlib.Path(path) / name).is_file() for name in names)
 
 
+@contextlib.contextmanager
 def prepare(path, model, *, resume=False, overwrite=False):
-    """Chooses and makes the folder of a run; two runs never share one.
+    """Chooses, makes and locks the folder of a run; two runs never share one.
+
+    The lock is the operating system's, on the file `.lock`: it ends with the process,
+    however that ends. What a killed process left half-written is removed.
 
     Args:
         path: The folder asked for, or `None` for `logs/<model>` or the next free
@@ -155,38 +179,184 @@ def prepare(path, model, *, resume=False, overwrite=False):
         resume: Whether a run in the folder is to be continued.
         overwrite: Whether a run in the folder is to be replaced.
 
-    Returns:
-        A `pathlib.Path`.
+    Yields:
+        A `pathlib.Path`, locked until the end of the context.
 
     Raises:
-        RunError: If the folder holds a run and neither is set, or cannot be used.
+        RunError: If the folder holds a run and neither is set, holds none that could be
+            resumed, is in use by another process, or cannot be used.
     """
-    if path is None:
-        path = pathlib.Path("logs", model)
-        number = 2
-        while not (resume or overwrite) and holds_run(path):
-            path = pathlib.Path("logs", f"{model}-{number}")
-            number += 1
-    path = pathlib.Path(path)
+    any_free = path is None and not (resume or overwrite)
+    path = pathlib.Path("logs", model) if path is None else pathlib.Path(path)
+    number = 1
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                with _usable(path):
+                    _claim(stack, path, resume, overwrite)
+                break
+            except Taken:
+                if not any_free:
+                    raise
+                number += 1
+                path = pathlib.Path("logs", f"{model}-{number}")
+        yield path
+
+
+def check(path, model, *, resume=False, overwrite=False):
+    """Refuses a folder as `prepare` would, and touches nothing.
+
+    Raises:
+        RunError: If the folder cannot be that of a run with these arguments.
+    """
+    if path is None and not (resume or overwrite):
+        return
+    path = pathlib.Path("logs", model) if path is None else pathlib.Path(path)
+    with _usable(path), contextlib.ExitStack() as stack:
+        _check_contents(path, resume, overwrite)
+        if (path / LOCK).exists():
+            _lock(stack, path)
+
+
+@contextlib.contextmanager
+def _usable(path):
+    """Turns errors of the operating system into `RunError`s."""
     try:
-        if holds_run(path):
-            if overwrite:
-                _remove_run(path)
-            elif not resume:
-                raise RunError(
-                    f"{path} already holds a run. Choose another --log_dir, continue the run "
-                    "with --resume, or replace it with --overwrite."
-                )
-        elif path.is_dir() and any(path.iterdir()):
-            raise RunError(
-                f"{path} holds files but no run. Choose an empty or new folder as --log_dir."
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        yield
     except OSError as error:
         raise RunError(f"Cannot write to {path}: {error}. Choose another --log_dir.") from error
-    return path
+
+
+def _claim(stack, path, resume, overwrite):
+    """Makes and locks a folder, and empties it of what shall not be there."""
+    _check_contents(path, resume, overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        pass
+    _lock(stack, path)
+    # Again, since another process may have been at work before the lock was ours.
+    _check_contents(path, resume, overwrite)
+    for folder in (path, *(path / name for name in (CHECKPOINTS, *EVENTS))):
+        for leftover in folder.glob(f"{TEMPORARY}*"):
+            leftover.unlink()
+    if overwrite:
+        _remove_run(path)
+
+
+def _check_contents(path, resume, overwrite):
+    if holds_run(path):
+        if not (resume or overwrite):
+            raise Taken(
+                f"{path} already holds a run. Choose another --log_dir, continue the run "
+                "with --resume, or replace it with --overwrite."
+            )
+        return
+    if path.is_dir() and not all(
+        entry.name == LOCK or entry.name.startswith(TEMPORARY) for entry in path.iterdir()
+    ):
+        raise RunError(
+            f"{path} holds files but no run. Choose an empty or new folder as --log_dir."
+        )
+    if resume:
+        raise RunError(f"{path} holds no run to resume. Leave out --resume to begin one there.")
+
+
+def _lock(stack, path):
+    """Locks a folder for this process until `stack` is closed."""
+    file = stack.enter_context(open(path / LOCK, "a+"))  # noqa: SIM115
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        owner = file.read(200).strip()
+        raise Taken(
+            f"{path} is in use by another process ({owner or 'unknown'}). Wait until it ends, "
+            "or choose another --log_dir."
+        ) from error
+    except OSError as error:
+        # Some network file systems have no locks; training there shall be possible.
+        print(f"Cannot lock {path}: {error}. Start no second run there.", file=sys.stderr)
+        return
+    file.truncate(0)
+    file.write(f"{os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
+def read_record(path):
+    """The `config.json` of a run that is to be continued.
+
+    Args:
+        path: The run directory.
+
+    Returns:
+        A dict with at least `"settings"`, a dict, and `"dataset"`, a dict with a `"name"`.
+
+    Raises:
+        RunError: If there is no run or its `config.json` cannot be used.
+    """
+    path = pathlib.Path(path)
+    with _usable(path):
+        _check_contents(path, resume=True, overwrite=False)
+    remedy = f"{path} cannot be resumed; begin anew with --overwrite."
+    try:
+        record = read_json(path / CONFIG)
+    except RunError as error:
+        raise RunError(f"{error}. {remedy}") from error
+    settings, dataset = record.get("settings"), record.get("dataset")
+    if not isinstance(settings, dict) or not isinstance(dataset, dict) or "name" not in dataset:
+        raise RunError(f"Expected the settings and data of a run in {path / CONFIG}. {remedy}")
+    return record
+
+
+def check_resume(path, record, settings):
+    """Refuses to continue a run with other settings, or one that is finished.
+
+    Only `epochs` may differ from what the run was begun with, and be larger.
+
+    Args:
+        path: The run directory.
+        record: What `read_record` returned for it.
+        settings: The settings to continue with, a nested dict.
+
+    Raises:
+        OtherSettings: Naming the settings that differ.
+        RunError: If nothing is left to do.
+    """
+    path = pathlib.Path(path)
+    # As they would be read back, with lists for tuples.
+    new = _flat(json.loads(json.dumps(settings)))
+    old = _flat(record["settings"])
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    epochs = [x.get("epochs") for x in (old, new)]
+    if "epochs" in names and all(isinstance(x, int) for x in epochs) and epochs[0] < epochs[1]:
+        names.remove("epochs")
+    if names:
+        before, now = (", ".join(f"{n}={x.get(n)!r}" for n in names) for x in (old, new))
+        raise OtherSettings(
+            f"The run in {path} goes on with the settings that it was begun with; only epochs "
+            f"may be raised. Expected {before}. Received: {now}. Leave them out, or begin "
+            "another run with another --log_dir."
+        )
+    if (path / METRICS).exists():
+        metrics = read_json(path / METRICS)
+        ended_early = metrics.get("interrupted") or metrics.get("diverged")
+        if not ended_early and metrics.get("epochs") == epochs[1]:
+            raise RunError(
+                f"The run in {path} is finished: {epochs[1]} epochs. To train on, raise --epochs."
+            )
+
+
+def _flat(settings, prefix=""):
+    """A nested dict as one with dots in its names."""
+    result = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            result.update(_flat(value, f"{prefix}{name}."))
+        else:
+            result[prefix + name] = value
+    return result
 
 
 def _remove_run(path):

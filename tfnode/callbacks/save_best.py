@@ -30,5 +30,9 @@ class SaveBest(keras.callbacks.Callback):
         value = (logs or {}).get(self.monitor)
         if value is not None and value > self.best:
             self.best = value
-            with replacing(self.path) as temporary:
-                self.model.save(temporary)
+            self.save(self.model)
+
+    def save(self, model):
+        """Saves a model as the best."""
+        with replacing(self.path) as temporary:
+            model.save(temporary)
