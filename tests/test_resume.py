@@ -1,0 +1,275 @@
+"""Runs that are killed at every write, and go on as if they had not been."""
+
+import math
+import os
+import pathlib
+
+import keras
+import pytest
+from runs import assert_same, results
+from test_experiment import _config, _run
+
+from tfnode import callbacks, data, experiment, run_dir
+from tfnode.run_dir import RunError
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in tfnode catches it."""
+
+
+@pytest.fixture(scope="module")
+def few():
+    digits = data.load("digits")
+    return data.Dataset(
+        "digits",
+        "a few of them",
+        digits.x_train[:96],
+        digits.y_train[:96],
+        digits.x_test[:48],
+        digits.y_test[:48],
+    )
+
+
+def _compiled_model(config):
+    """A small model, whose dropout makes the state of its random numbers matter."""
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.AveragePooling2D(4),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(config.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_compiled_model", _compiled_model)
+        yield
+
+
+def _settings(**settings):
+    return _config(**{"learning_rate": 3e-2, **settings})
+
+
+def _die_at_write(patch, number):
+    """Dies before the `number`-th file has its name, and half of it is written.
+
+    Returns:
+        A list, of the names of the files as they are written.
+    """
+    written, replace = [], os.replace
+
+    def die(source, target):
+        written.append(pathlib.Path(target).name)
+        if len(written) == number:
+            os.truncate(source, os.path.getsize(source) // 2)
+            # A killed process does not tidy up.
+            patch.setattr(run_dir.os, "unlink", lambda path: None)
+            raise Killed
+        replace(source, target)
+
+    patch.setattr(run_dir.os, "replace", die)
+    return written
+
+
+def _run_and_die(few, number, *arguments, **options):
+    with pytest.MonkeyPatch.context() as patch:
+        written = _die_at_write(patch, number)
+        with pytest.raises(Killed):
+            _run(few, *arguments, **options)
+    return written[-1]
+
+
+@pytest.fixture(scope="module")
+def whole(few, tmp_path_factory):
+    """The results of a run that was never killed, and the files in the order of writing."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        written = _die_at_write(patch, None)
+        _run(few, _settings(), log_dir=directory)
+    return results(directory), written
+
+
+EPOCH = ["history.csv", "curves.png", "latest.npz"]
+# That the second epoch is the best too makes for more to be lost.
+WRITTEN = ["config.json", *EPOCH, "best.keras", *EPOCH, "best.keras", "model.keras", "metrics.json"]
+
+
+def test_every_epoch_was_the_best(whole):
+    assert whole[1] == WRITTEN
+
+
+@pytest.mark.parametrize("number", range(2, len(WRITTEN) + 1))
+def test_killed_at_every_write(few, tmp_path, whole, number):
+    directory = tmp_path / "run"
+    assert _run_and_die(few, number, _settings(), log_dir=directory) == WRITTEN[number - 1]
+    assert list(directory.rglob(f"{run_dir.TEMPORARY}*"))
+    if number % 3 == 0:
+        # And again, before anything new is done.
+        _run_and_die(few, 1, _settings(), log_dir=directory, resume=True)
+    _run(few, _settings(), log_dir=directory, resume=True)
+    assert_same(directory, whole[0])
+
+
+def test_killed_before_anything_was_written(few, tmp_path):
+    assert _run_and_die(few, 1, _settings(), log_dir=tmp_path / "run") == "config.json"
+    with pytest.raises(RunError, match="no run to resume"):
+        _run(few, _settings(), log_dir=tmp_path / "run", resume=True)
+    _run(few, _settings(epochs=1), log_dir=tmp_path / "run")
+    assert not list((tmp_path / "run").glob(f"{run_dir.TEMPORARY}*"))
+
+
+@pytest.mark.parametrize("dying_epoch", [0, 1])
+def test_killed_in_the_middle_of_an_epoch(few, tmp_path, whole, monkeypatch, dying_epoch):
+    def die(self, batch, logs=None):
+        if self._epoch == dying_epoch and batch == 0:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Divergence, "on_train_batch_end", die)
+        with pytest.raises(Killed):
+            _run(few, _settings(), log_dir=tmp_path)
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    (resumed,) = run_dir.read_json(tmp_path / "config.json")["resumed"]
+    assert resumed["epoch"] == dying_epoch
+
+
+def test_interrupted_by_hand(few, tmp_path, whole, monkeypatch):
+    def interrupt(self, batch, logs=None):
+        if self._epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Divergence, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _run(few, _settings(), log_dir=tmp_path)
+    assert run_dir.read_json(tmp_path / "metrics.json")["interrupted"] is True
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+
+
+def test_more_epochs(few, tmp_path, whole):
+    _run(few, _settings(epochs=1), log_dir=tmp_path)
+    with pytest.raises(RunError, match=r"finished: 1 epochs.*raise --epochs"):
+        _run(few, _settings(epochs=1), log_dir=tmp_path, resume=True)
+    _run(few, _settings(epochs=2), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    assert run_dir.read_json(tmp_path / "config.json")["settings"]["epochs"] == 2
+
+
+def test_other_settings_are_refused(few, tmp_path):
+    _run(few, _settings(), log_dir=tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for name, old, new in (
+        ("learning_rate", 0.03, 0.5),
+        ("seed", 0, 1),
+        ("epochs", 2, 1),
+        ("model.filters", 4, 5),
+    ):
+        with pytest.raises(run_dir.OtherSettings) as error:
+            _run(few, _settings(**{name: new}), log_dir=tmp_path, resume=True)
+        assert f"Expected {name}={old}. Received: {name}={new}." in str(error.value)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_other_data_is_refused(few, tmp_path):
+    _run_and_die(few, 3, _settings(), log_dir=tmp_path)
+    other = few._replace(y_train=few.y_train[::-1].copy())
+    with pytest.raises(RunError, match="other data"):
+        _run(other, _settings(), log_dir=tmp_path, resume=True)
+
+
+def test_the_data_set_of_the_run_is_used_again(few, tmp_path, monkeypatch):
+    """`auto` may find other data than when the run was begun."""
+    _run_and_die(few, 5, _settings(dataset="auto"), log_dir=tmp_path)
+    asked = []
+    monkeypatch.setattr(experiment.data, "load", lambda name, data_dir: asked.append(name) or few)
+    experiment.run(_settings(dataset="auto"), log_dir=tmp_path, resume=True)
+    assert asked == ["digits"]
+
+
+def _with_a_checkpoint(few, directory):
+    _run_and_die(few, 6, _settings(), log_dir=directory)
+    return directory / "checkpoints" / "latest.npz"
+
+
+def test_damaged_checkpoint(few, tmp_path):
+    path = _with_a_checkpoint(few, tmp_path)
+    content = path.read_bytes()
+    history = (tmp_path / "history.csv").read_bytes()
+    for damaged in (b"", b"no zip", content[:-50], content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"latest\.npz.*--overwrite"):
+            _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert (tmp_path / "history.csv").read_bytes() == history
+
+
+def test_lost_checkpoint_or_history(few, tmp_path):
+    """Nothing begins at epoch 1 in silence, and no epoch is missing in the end."""
+    _run(few, _settings(), log_dir=tmp_path)
+    for name in ("checkpoints/latest.npz", "history.csv"):
+        path = tmp_path / name
+        path.rename(tmp_path / "away")
+        with pytest.raises(RunError, match=r"history\.csv"):
+            _run(few, _settings(epochs=3), log_dir=tmp_path, resume=True)
+        (tmp_path / "away").rename(path)
+    _run(few, _settings(epochs=3), log_dir=tmp_path, resume=True)
+
+
+def test_damaged_config(few, tmp_path):
+    _with_a_checkpoint(few, tmp_path)
+    for content in ("", "{}", '{"settings": 1, "dataset": 2}', '{"settings": {}}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(RunError, match=r"config\.json.*--overwrite"):
+            _run(few, _settings(), log_dir=tmp_path, resume=True)
+
+
+def test_a_folder_in_use_is_refused(few, tmp_path):
+    _with_a_checkpoint(few, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for options in ({"resume": True}, {"overwrite": True}):
+        with (
+            run_dir.prepare(tmp_path, "tiny", resume=True),
+            pytest.raises(RunError, match=rf"in use by another process \({os.getpid()} on"),
+        ):
+            _run(few, _settings(), log_dir=tmp_path, **options)
+    assert {p.name for p in before} >= {"history.csv", "latest.npz", "best.keras"}
+    assert sorted(p for p in before if ".tmp-" not in p.name) == sorted(tmp_path.rglob("*"))
+
+
+def test_diverged_later(few, tmp_path, monkeypatch, capsys):
+    """What was good is kept: the model of the last whole epoch, and no row of the other."""
+    on_epoch_begin = callbacks.Recalibrate.on_epoch_begin
+
+    def spoil(self, epoch, logs=None):
+        on_epoch_begin(self, epoch, logs)
+        if epoch == 1:
+            self.model.optimizer.learning_rate.assign(math.inf)
+
+    monkeypatch.setattr(callbacks.Recalibrate, "on_epoch_begin", spoil)
+    with pytest.raises(experiment.TrainingError) as error:
+        _run(few, _settings(epochs=3), log_dir=tmp_path)
+    message = str(error.value)
+    assert "Training diverged in epoch 2, step 1: " in message
+    assert "It is the optimizer: the gradient of dense" in message
+    assert "model.keras is the model after epoch 1, best.keras the one after epoch 1." in message
+    metrics = run_dir.read_json(tmp_path / "metrics.json")
+    assert metrics["diverged"] is True
+    assert metrics["epochs"] == 1
+    good, best = (keras.models.load_model(tmp_path / x) for x in ("model.keras", "best.keras"))
+    for a, b in zip(good.get_weights(), best.get_weights()):
+        assert (a == b).all()
+    # Without the trouble, it goes on from there.
+    monkeypatch.undo()
+    monkeypatch.setattr(experiment, "_compiled_model", _compiled_model)
+    assert _run(few, _settings(epochs=3), log_dir=tmp_path, resume=True).metrics["epochs"] == 3
