@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 # Run as a file, since importing it from the package would load TensorFlow.
 SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
 RUN_DIR = runpy.run_path(str(ROOT / "tfnode" / "run_dir.py"))
+DATA_FOLDER = runpy.run_path(str(ROOT / "tfnode" / "data" / "folder.py"))
 MODELS = ("ode", "resnet")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
@@ -55,6 +56,8 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("overwrite", False, "Replace the run in --log_dir.")
 flags.DEFINE_bool("debug", False, "Show tracebacks.")
 FLAGS = flags.FLAGS
+for name in ("data_dir", "log_dir"):
+    flags.register_validator(name, lambda path: path != "", "Expected the path of a folder.")
 
 
 def parse(arguments):
@@ -89,7 +92,7 @@ def parse(arguments):
         config = runpy.run_path(str(ROOT / "configs" / f"{model}.py"))["get_config"]()
         if record:
             _take_up(config, record, path)
-        config_flags.DEFINE_config_dict("config", config)
+        config_flags.DEFINE_config_dict("config", config, flag_values=FLAGS)
         rest = FLAGS(arguments)
         if len(rest) > 1:
             raise flags.Error(f"Unexpected argument: {rest[1]}")
@@ -107,14 +110,15 @@ def parse(arguments):
     except RUN_DIR["RunError"] as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RUN_DIR["OtherSettings"]) else 1)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
         message = str(error)
-        if isinstance(error, (AttributeError, KeyError)):
-            # What ml_collections makes of a name it does not know, quoted twice.
+        if isinstance(error, (AttributeError, LookupError, TypeError)):
+            # What ml_collections makes of a name it does not know.
             given = [a.split("=")[0] for a in arguments if a.startswith("--config.")]
             message = f"Unknown setting among {' '.join(given)}"
         print(f"train.py: {message}", file=sys.stderr)
-        ours = sorted(f.name for f in FLAGS.flags_by_module_dict()[sys.argv[0]])
+        module = FLAGS.find_module_defining_flag("model")
+        ours = sorted(f.name for f in FLAGS.flags_by_module_dict()[module])
         print(f"Flags: {' '.join('--' + name for name in ours)}", file=sys.stderr)
         if config is not None:
             overrides = " ".join(f"--config.{name}" for name in SETTING_RULES["names"](config))
@@ -137,7 +141,13 @@ def _take_up(config, record, path):
 def main(arguments):
     """Runs the experiment that the flags describe."""
     del arguments
-    # Here, so that bad flags are refused before TensorFlow is loaded.
+    try:
+        data_dir = DATA_FOLDER["named"](FLAGS.data_dir)
+        if data_dir and FLAGS.config.dataset != "digits":
+            DATA_FOLDER["find"](data_dir)
+    except (ValueError, OSError) as error:
+        _fail(error)
+    # Here, so that all of this is refused before TensorFlow is loaded.
     from tfnode import experiment
 
     try:
@@ -151,10 +161,15 @@ def main(arguments):
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError, experiment.TrainingError) as error:
-        if FLAGS.debug:
-            raise
-        print(f"train.py: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(error)
+
+
+def _fail(error):
+    """Ends the program with one line for an error; with all of it under --debug."""
+    if FLAGS.debug:
+        raise error
+    print(f"train.py: {error}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

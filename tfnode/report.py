@@ -5,6 +5,8 @@ Markdown and JSON. Reads files only, and imports no TensorFlow.
 """
 
 import argparse
+import math
+import os
 import pathlib
 import sys
 
@@ -50,9 +52,10 @@ def main(arguments=None) -> int:
     try:
         paths = write_report(options.runs, options.out)
     except (RunError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
+        print(f"report: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
-    print("wrote " + ", ".join(str(p) for p in paths))
+    line = "wrote " + ", ".join(str(p) for p in paths)
+    print(line.encode(errors="replace").decode())
     return 0
 
 
@@ -77,7 +80,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         histories[label] = read_history(folder / HISTORY)
         if not histories[label]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
-        table.append(_row(label, histories[label], read_json(folder / METRICS)))
+        table.append(_row(label, histories[label], _metrics(folder / METRICS)))
 
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +93,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         plots.save(figure, written[-1])
     written.append(out / "table.md")
     with replacing(written[-1]) as temporary:
-        temporary.write_text(_markdown(table), encoding="utf-8")
+        temporary.write_bytes(_markdown(table).encode(errors="replace"))
     written.append(out / "table.json")
     write_json(written[-1], {"runs": table})
     return written
@@ -100,14 +103,29 @@ def _labels(runs):
     """The last parts of the paths, with as many more as make them differ."""
     parts = [pathlib.Path(run).resolve().parts for run in runs]
     for depth in range(1, max(map(len, parts)) + 1):
-        labels = ["/".join(p[-depth:]) for p in parts]
+        # Names of files are bytes, which need not be text.
+        labels = [os.fsencode("/".join(p[-depth:])).decode(errors="replace") for p in parts]
         if len(set(labels)) == len(labels):
             return labels
     raise RunError(f"Expected different run directories. Received: {' '.join(map(str, runs))}")
 
 
+def _metrics(path):
+    """What only the metrics know: `dataset` and `parameters`, `None` where they are missing."""
+    metrics = read_json(path)
+    for name, kind in (("dataset", str), ("parameters", int)):
+        value = metrics.setdefault(name, None)
+        if value is not None and type(value) is not kind:
+            raise RunError(
+                f"{name} must be of type {kind.__name__} in {path}. Received: {name}={value!r:.100}"
+            )
+    return metrics
+
+
 def _row(label, rows, metrics):
-    """One row of the table, from the history and what only the metrics know."""
+    """One row of the table, from the history and the metrics."""
+    # Neither JSON nor a maximum has a use for what a run that diverged holds.
+    rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     last = rows[-1]
     tests = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]
     gaps = [
@@ -118,18 +136,22 @@ def _row(label, rows, metrics):
     seconds = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
     return {
         "run": label,
-        "dataset": metrics.get("dataset"),
-        "parameters": metrics.get("parameters"),
+        "dataset": metrics["dataset"],
+        "parameters": metrics["parameters"],
         "epochs": len(rows),
         "accuracy": last["accuracy"],
         "val_accuracy": last["val_accuracy"],
         "best_val_accuracy": max(tests, default=None),
         # In points: how far testing falls below training in the worst epoch.
-        "largest_gap": max(gaps, default=None),
+        "largest_gap": _finite(max(gaps, default=None)),
         "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
         "nfe_forward": last["nfe_forward"],
         "nfe_backward": last["nfe_backward"],
     }
+
+
+def _finite(value):
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _markdown(table):
@@ -144,7 +166,8 @@ def _markdown(table):
             return f"{100 * value:.2f} %"
         if name in ("seconds_per_epoch", "nfe_forward", "nfe_backward"):
             return f"{value:.4g}"
-        return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|")
+        text = f"{value:,}" if isinstance(value, int) else " ".join(str(value).splitlines())
+        return text.replace("|", "\\|")
 
     lines = [list(TABLE.values()), ["---"] * len(TABLE)]
     lines += [[cell(name, row[name]) for name in TABLE] for row in table]

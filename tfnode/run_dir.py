@@ -98,6 +98,13 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False, sort_keys=True) + "\n")
 
 
+def _refuse_pipe(path):
+    """Reading a pipe would wait for ever, and a device may have no end."""
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+
+
 def _no_constant(name):
     raise ValueError(f"{name} is not JSON")
 
@@ -109,6 +116,7 @@ def read_json(path):
         RunError: If the file is missing or is not a JSON object.
     """
     try:
+        _refuse_pipe(path)
         text = pathlib.Path(path).read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
@@ -133,6 +141,7 @@ def read_history(path):
         RunError: If the file is missing, has other columns, or holds no numbers.
     """
     try:
+        _refuse_pipe(path)
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             columns = tuple(reader.fieldnames or ())

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import struct
+import tracemalloc
 import zipfile
 from unittest import mock
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from tfnode import data
 from tfnode.data import DataError, mnist
+from tfnode.data.folder import IDX_FILES
 
 FUZZ = settings(max_examples=150, deadline=None)
 
@@ -49,7 +51,7 @@ def _npz_bytes(arrays, save=np.savez):
 
 def _write_idx_folder(folder, arrays=TINY, zipped=False, dotted=False):
     folder.mkdir(parents=True, exist_ok=True)
-    for name, file in mnist.IDX_FILES.items():
+    for name, file in IDX_FILES.items():
         content = _idx_bytes(arrays[name])
         file = file.replace("-idx", ".idx") if dotted else file
         path = folder / (f"{file}.gz" if zipped else file)
@@ -114,6 +116,7 @@ BAD_IDX = {
     "gzip checksum": gzip.compress(GOOD_IDX)[:-8] + b"\0" * 8,
     "gzip twice": gzip.compress(gzip.compress(GOOD_IDX)),
     "huge": bytes([0, 0, 8, 3]) + b"\xff" * 12,
+    "larger than MNIST": bytes([0, 0, 8, 2, 0, 1, 0, 0, 0, 0, 4, 0]),
     "rank 255, empty": bytes([0, 0, 8, 255]) + b"\0" * (4 * 255),
     "sizes that overflow, empty": bytes([0, 0, 8, 4]) + b"\0" * 4 + b"\xff" * 12,
 }
@@ -130,8 +133,31 @@ def test_idx_refuses(tmp_path, content):
 
 def test_idx_missing_file_and_folder(tmp_path):
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(DataError, match="cannot be read"):
+        for read in (mnist.read_idx, mnist.read_npz):
+            with pytest.raises(DataError, match="cannot be read"):
+                read(path)
+
+
+@pytest.mark.parametrize("name", ["mnist.npz", IDX_FILES["x_train"]])
+def test_a_pipe_is_not_waited_for(tiny, tmp_path, name):
+    _write_idx_folder(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be read"):
+        data.load("mnist", tmp_path)
+
+
+def test_idx_bomb_is_not_unpacked(tmp_path):
+    """A thousandth of its size on disk; what is beyond the header's sizes is never made."""
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(GOOD_IDX + bytes(2**26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more"):
             mnist.read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @FUZZ
@@ -276,7 +302,7 @@ WRONG_ARRAYS = {
         ),
         "shape",
     ),
-    "pickled objects": (_changed(y_test=np.array([1, "a", None, 2], object)), "pickle"),
+    "pickled objects": (_changed(y_test=np.array([1, "a", None, 2], object)), "object"),
 }
 
 
@@ -301,6 +327,62 @@ def test_pickled_objects_are_not_run(tiny, tmp_path):
     with pytest.raises(DataError):
         data.load("mnist", tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+BOMBS = {
+    "a large member": {"x_train.npy": _npy_bytes(np.zeros(2**26, np.uint8))},
+    "a long header": {
+        "x_train.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**26) + bytes(2**26)
+    },
+}
+
+
+@pytest.mark.parametrize("member", BOMBS.values(), ids=BOMBS.keys())
+def test_npz_bomb_is_refused_before_it_is_unpacked(tiny, tmp_path, member):
+    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()} | member
+    path = tmp_path / "mnist.npz"
+    path.write_bytes(_zip_bytes(members, zipfile.ZIP_DEFLATED))
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="Expected at most"):
+            data.load("mnist", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_npz_of_a_declared_shape_is_refused_before_the_array_is_made(tiny, tmp_path):
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (4611686018427387904,)}\n"
+    path = tmp_path / "mnist.npz"
+    path.write_bytes(_with_header(header))
+    with (
+        mock.patch.object(np.lib.format, "read_array", side_effect=AssertionError),
+        pytest.raises(DataError, match="4611686018427387904"),
+    ):
+        data.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_npz_of_other_compressions_is_refused(tiny, tmp_path, method):
+    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}
+    (tmp_path / "mnist.npz").write_bytes(_zip_bytes(members, method))
+    with pytest.raises(DataError, match="stored or deflated"):
+        data.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../y_test.npy", "/tmp/y_test.npy", "..\\y_test.npy"])
+def test_npz_with_paths_writes_nothing(tiny, tmp_path, name):
+    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "mnist.npz"
+    path.write_bytes(_zip_bytes({**members, name: b"written"}))
+    _assert_tiny(data.load("mnist", tmp_path / "in"))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["in", "mnist.npz"]
+    del members["y_test.npy"]
+    path.write_bytes(_zip_bytes({**members, name: _npy_bytes(TINY["y_test"])}))
+    with pytest.raises(DataError, match="y_test"):
+        data.load("mnist", tmp_path / "in")
 
 
 def _check_read_or_refused(path, content):
@@ -436,16 +518,16 @@ def test_file_for_a_folder(tiny, tmp_path):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("absent", list(mnist.IDX_FILES))
+@pytest.mark.parametrize("absent", list(IDX_FILES))
 def test_three_of_four_files(tiny, tmp_path, absent):
     _write_idx_folder(tmp_path)
-    (tmp_path / mnist.IDX_FILES[absent]).unlink()
+    (tmp_path / IDX_FILES[absent]).unlink()
     for name in ("mnist", "auto"):
         with pytest.raises(DataError) as error:
             data.load(name, tmp_path)
         missing = str(error.value).split("Missing:")[1]
-        assert mnist.IDX_FILES[absent] in missing
-        assert all(f not in missing for n, f in mnist.IDX_FILES.items() if n != absent)
+        assert IDX_FILES[absent] in missing
+        assert all(f not in missing for n, f in IDX_FILES.items() if n != absent)
 
 
 def test_empty_folder(tiny, tmp_path):
@@ -471,6 +553,12 @@ def test_unknown_name():
 
 
 # --- The download ---------------------------------------------------------------------
+
+
+def test_download_is_encrypted_and_every_array_is_checked():
+    assert mnist.URL.startswith("https://")
+    assert set(mnist.ARRAYS) == set(IDX_FILES)
+    assert all(len(bytes.fromhex(checksum)) == 32 for _, checksum in mnist.ARRAYS.values())
 
 
 def _cached_files(tmp_path):
@@ -509,6 +597,25 @@ def test_corrupt_download_is_not_kept(tiny, tmp_path, monkeypatch, content):
         data.load("mnist")
     assert data.load("auto").name == "digits"
     assert _cached_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TimeoutError("slow")])
+def test_download_that_breaks_off_leaves_nothing(tiny, tmp_path, monkeypatch, error):
+    def fail(fname, origin, cache_dir, cache_subdir, **kwargs):
+        (pathlib.Path(cache_dir) / fname).write_bytes(GOOD_NPZ[:100])
+        raise error
+
+    monkeypatch.setattr(keras.utils, "get_file", fail)
+    with pytest.raises(mnist.Unavailable, match=str(error.args[-1])):
+        data.load("mnist")
+    assert _cached_files(tmp_path) == []
+
+
+def test_errors_of_our_own_are_not_taken_for_a_failed_download(tiny, monkeypatch):
+    monkeypatch.setattr(keras.utils, "get_file", _downloads(GOOD_NPZ))
+    monkeypatch.setattr(mnist, "read_npz", mock.Mock(side_effect=AttributeError("a bug")))
+    with pytest.raises(AttributeError, match="a bug"):
+        data.load("auto")
 
 
 def test_download_is_kept(tiny, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """Data sets, one a file."""
 
 from tfnode.data import digits, mnist
-from tfnode.data.dataset import DataError, Dataset
+from tfnode.data.dataset import Dataset
+from tfnode.data.folder import DataError
 
 NAMES = ("auto", "mnist", "digits")
 

@@ -9,10 +9,6 @@ MEAN = 0.1307
 STANDARD_DEVIATION = 0.3081
 
 
-class DataError(ValueError):
-    """Data that cannot be had or used; the message says what to do."""
-
-
 class Dataset(NamedTuple):
     """Images with labels, in memory.
 

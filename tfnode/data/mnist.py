@@ -3,16 +3,19 @@
 import contextlib
 import gzip
 import hashlib
+import math
 import os
 import pathlib
 import socket
 import tempfile
+import zipfile
 import zlib
 
 import keras
 import numpy as np
 
-from tfnode.data.dataset import DataError, Dataset
+from tfnode.data.dataset import Dataset
+from tfnode.data.folder import DataError, find, named
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 
@@ -25,13 +28,6 @@ ARRAYS = {
     "y_train": ((60000,), "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13"),
     "x_test": ((10000, 28, 28), "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161"),
     "y_test": ((10000,), "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5"),
-}
-
-IDX_FILES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
 }
 
 DOWNLOAD_TIMEOUT_SECONDS = 20
@@ -54,9 +50,9 @@ def load(data_dir=None) -> Dataset:
         Unavailable: If it is not in the cache and the download fails.
         DataError: If the folder holds no MNIST, or files that are not MNIST's.
     """
-    folder = data_dir or os.environ.get("TFNODE_DATA_DIR")
+    folder = named(data_dir)
     if folder:
-        arrays, source = _read_folder(pathlib.Path(folder))
+        arrays, source = _read_folder(folder)
     else:
         cached = _keras_home() / "datasets" / "mnist.npz"
         arrays = read_npz(cached) if cached.exists() else _download(cached)
@@ -75,20 +71,22 @@ def read_npz(path):
     """The arrays of an `mnist.npz`, checked.
 
     Raises:
-        DataError: If the file is not MNIST.
+        DataError: If the file is not MNIST. Before memory is taken for what it claims to hold.
     """
+    _refuse_other_than_files(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = sorted(set(ARRAYS) - set(archive.files))
-            if missing:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            if any(f"{name}.npy" not in members for name in ARRAYS):
                 raise DataError(
-                    f"Expected the arrays {sorted(ARRAYS)} in {path}. Received: {archive.files}"
+                    f"Expected the arrays {sorted(ARRAYS)} in {path}. Received: {members[:20]}. "
+                    f"{_REMEDY}"
                 )
-            arrays = {name: archive[name] for name in ARRAYS}
+            arrays = {name: _read_npy(archive, name, path) for name in ARRAYS}
     except DataError:
         raise
-    # Damaged archives raise almost anything: zip, zlib and lzma errors, TypeError,
-    # tokenize.TokenError from the header of an array, MemoryError for its size.
+    # Damaged archives raise almost anything: zip and zlib errors, KeyError, TypeError,
+    # NotImplementedError, tokenize.TokenError from the header of an array.
     except Exception as error:
         raise DataError(f"{path} is not a readable .npz file: {error}. {_REMEDY}") from error
     for name, array in arrays.items():
@@ -96,40 +94,86 @@ def read_npz(path):
     return arrays
 
 
+def _read_npy(archive, name, path):
+    """One array of an `.npz`, whose size is known to be right before it is read."""
+    info = archive.getinfo(f"{name}.npy")
+    # Those of NumPy. Others make any amount of memory out of a few bytes.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(
+            f"Expected {name} in {path} stored or deflated. Received: compression method "
+            f"{info.compress_type}. {_REMEDY}"
+        )
+    # Room for other dtypes, which are refused by name below.
+    largest = 8 * math.prod(ARRAYS[name][0]) + 2**16
+    if info.file_size > largest:
+        raise DataError(
+            f"Expected at most {largest:,} bytes for {name} in {path}. Received: "
+            f"{info.file_size:,} bytes. {_REMEDY}"
+        )
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with archive.open(info) as file:
+        shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+    _check_kind(shape, dtype, name, path)
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def read_idx(path):
     """The array of an IDX file of unsigned bytes, plain or gzipped.
 
     Raises:
-        DataError: If the file is truncated, too long, or no such file.
+        DataError: If the file is truncated, too long, larger than the largest of MNIST's, or
+            no such file.
     """
     path = pathlib.Path(path)
+    _refuse_other_than_files(path)
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with open(path, "rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                return _read_idx(file, path)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. {_REMEDY}") from error
+
+
+def _read_idx(file, path):
     # Two zero bytes, the type (8 is uint8), the rank, and the big-endian sizes.
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\x00\x00\x08":
         raise DataError(
             f"{path} is not an IDX file of unsigned bytes. Received: it begins with "
-            f"{data[:4].hex() or 'nothing'}. {_REMEDY}"
+            f"{magic.hex() or 'nothing'}. {_REMEDY}"
         )
-    rank = data[3]
+    rank = magic[3]
     if not 1 <= rank <= 4:
         raise DataError(f"Expected 1 to 4 axes in {path}. Received: {rank}. {_REMEDY}")
-    header = 4 + 4 * rank
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
-    size = 1
-    for length in shape:
-        size *= length
-    if len(data) != header + size:
+    sizes = file.read(4 * rank)
+    if len(sizes) < 4 * rank:
         raise DataError(
-            f"{path} should hold {header + size} bytes for its shape {shape}. "
-            f"Received: {len(data)} bytes. {_REMEDY}"
+            f"{path} should have a header of {4 + 4 * rank} bytes. Received: {4 + len(sizes)} "
+            f"bytes. {_REMEDY}"
+        )
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, 4 * rank, 4))
+    size = math.prod(shape)
+    largest = max(math.prod(expected) for expected, _ in ARRAYS.values())
+    if size > largest:
+        raise DataError(
+            f"Expected at most {largest:,} values in {path}. Received: the shape {shape}. {_REMEDY}"
+        )
+    # No more than that, whatever a compressed file would make of the rest.
+    values = file.read(size + 1)
+    if len(values) != size:
+        received = "more" if len(values) > size else f"{len(values):,} bytes"
+        raise DataError(
+            f"{path} should hold {size:,} bytes after its header, for its shape {shape}. "
+            f"Received: {received}. {_REMEDY}"
         )
     try:
-        return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+        return np.frombuffer(values, np.uint8).reshape(shape)
     except ValueError as error:  # Sizes beyond what an array can have, next to a zero.
         raise DataError(f"{path} has the impossible shape {shape}. {_REMEDY}") from error
 
@@ -140,14 +184,8 @@ def check(array, name, path):
     Raises:
         DataError: If it is another one.
     """
-    shape, expected = ARRAYS[name]
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"Expected an array {name} in {path}. Received: raw bytes. {_REMEDY}")
-    if array.shape != shape or array.dtype != np.uint8:
-        raise DataError(
-            f"Expected {name} of shape {shape} and dtype uint8 in {path}. Received: shape "
-            f"{array.shape}, dtype {array.dtype}. {_REMEDY}"
-        )
+    _check_kind(array.shape, array.dtype, name, path)
+    expected = ARRAYS[name][1]
     received = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     if received != expected:
         others = [n for n, (_, known) in ARRAYS.items() if known == received]
@@ -158,31 +196,32 @@ def check(array, name, path):
         )
 
 
+def _check_kind(shape, dtype, name, path):
+    expected = ARRAYS[name][0]
+    if shape != expected or dtype != np.uint8:
+        raise DataError(
+            f"Expected {name} of shape {expected} and dtype uint8 in {path}. Received: shape "
+            f"{shape}, dtype {dtype}. {_REMEDY}"
+        )
+
+
 _REMEDY = "Replace the file, or remove it to have MNIST downloaded."
+
+
+def _refuse_other_than_files(path):
+    """A pipe or a device would be waited for, or read, for ever."""
+    if not os.path.isfile(path):
+        raise DataError(f"{path} cannot be read: there is no such file. {_REMEDY}")
 
 
 def _read_folder(folder):
     """The arrays from a folder, and what they were read from."""
-    if not folder.is_dir():
-        raise DataError(f"The data folder does not exist. Received: {folder}")
-    if (folder / "mnist.npz").exists():
-        return read_npz(folder / "mnist.npz"), "mnist.npz"
-    paths = {}
-    for name, file in IDX_FILES.items():
-        # Some copies have a dot where the original has a dash.
-        spellings = [file, file.replace("-idx", ".idx")]
-        candidates = [folder / (s + end) for s in spellings for end in ("", ".gz")]
-        paths[name] = next((p for p in candidates if p.exists()), None)
-    missing = [IDX_FILES[name] for name, path in paths.items() if path is None]
-    if missing:
-        raise DataError(
-            f"Expected mnist.npz or the four IDX files {', '.join(IDX_FILES.values())} (or "
-            f"with .gz) in {folder}. Missing: {', '.join(missing)}. Name another folder with "
-            "--data_dir or $TFNODE_DATA_DIR, or neither to have MNIST downloaded."
-        )
-    arrays = {name: read_idx(path) for name, path in paths.items()}
+    found = find(folder)
+    if isinstance(found, pathlib.Path):
+        return read_npz(found), found.name
+    arrays = {name: read_idx(path) for name, path in found.items()}
     for name, array in arrays.items():
-        check(array, name, paths[name])
+        check(array, name, found[name])
     return arrays, "MNIST's four IDX files"
 
 
@@ -193,24 +232,38 @@ def _keras_home():
 
 def _download(target):
     """Downloads into a folder beside the cache; only what was checked moves there."""
-    before = socket.getdefaulttimeout()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
-            with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-                path = keras.utils.get_file("mnist.npz", URL, cache_dir=folder, cache_subdir="")
-            arrays = read_npz(path)
+            path = _fetch(folder, target)
+            try:
+                arrays = read_npz(path)
+            except DataError as error:
+                raise Unavailable(f"The download from {URL} is not MNIST: {error}") from error
             os.replace(path, target)
             return arrays
-    except DataError as error:
-        raise Unavailable(f"The download from {URL} is not MNIST: {error}") from error
-    # Keras raises a bare Exception where the address cannot be reached.
+    except OSError as error:
+        raise _unavailable(target, error) from error
+
+
+def _fetch(folder, target):
+    """Path of the downloaded file."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            return keras.utils.get_file("mnist.npz", URL, cache_dir=folder, cache_subdir="")
+    # Keras raises Exception itself where the address cannot be reached, and passes on what
+    # its connection raises, so there is nothing narrower to name.
     except Exception as error:
-        raise Unavailable(
-            f"MNIST is not in {target} and cannot be downloaded: {str(error).strip()[:300]}. Put "
-            "mnist.npz or the four IDX files into a folder and name it with --data_dir or "
-            "$TFNODE_DATA_DIR."
-        ) from error
+        raise _unavailable(target, error) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _unavailable(target, error):
+    return Unavailable(
+        f"MNIST is not in {target} and cannot be downloaded: {str(error).strip()[:300]}. Put "
+        "mnist.npz or the four IDX files into a folder and name it with --data_dir or "
+        "$TFNODE_DATA_DIR."
+    )
