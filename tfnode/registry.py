@@ -43,13 +43,28 @@ def serialize(kind: str, instance) -> dict:
 
 
 def deserialize(kind: str, config, classes: dict, instance_of):
-    """The instance that a config of `serialize` describes."""
+    """The instance that a config of `serialize` describes.
+
+    Keras's own function looks for classes by the names of modules in the config too. A config
+    may come with a file, so here a class must be known already.
+
+    Raises:
+        ValueError: If the config is none of `serialize`, or of a class that is not registered.
+    """
     for load in classes.values():
         load()  # Importing a class registers it with Keras.
+    name, arguments = config.get("registered_name"), config.get("config")
+    found = keras.saving.get_registered_object(name) if isinstance(name, str) else None
+    if (
+        not isinstance(found, type)
+        or not issubclass(found, instance_of())
+        or not isinstance(arguments, dict)
+    ):
+        raise ValueError(
+            f"Not the config of a {kind}, or of a class that is not registered by "
+            f"`keras.saving.register_keras_serializable`. Received: {config!r}"
+        )
     try:
-        instance = keras.saving.deserialize_keras_object(config)
+        return found.from_config(arguments)
     except TypeError as error:
-        raise ValueError(f"Not the config of a {kind}. Received: {config!r}") from error
-    if not isinstance(instance, instance_of()):
-        raise ValueError(f"Not the config of a {kind}. Received: {config!r}")
-    return instance
+        raise ValueError(f"Not the config of a {kind}: {error}. Received: {config!r}") from error
