@@ -89,6 +89,21 @@ def test_step_size(size, times, steps):
     np.testing.assert_allclose(ys[-1], np.exp([times[0] - times[-1]]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-12, 5e-324])
+@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
+def test_more_steps_than_can_be_counted(size, gradient):
+    def solve():
+        method = solver("euler", step_size=size)
+        return tfnode.odeint(
+            lambda t, y: -y, tf.constant([1.0]), [0.0, 1.0], solver=method, gradient=gradient
+        )
+
+    for function in (solve, tf.function(solve)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"step_size.*Received"):
+            function()
+    assert np.isnan(tf.function(solve, jit_compile=True)()[1])
+
+
 def test_many_steps_do_not_grow_the_graph():
     def size(steps):
         graph = tf.function(

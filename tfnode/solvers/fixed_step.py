@@ -1,5 +1,7 @@
 """Fixed-step explicit Runge-Kutta solvers."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -12,6 +14,9 @@ from tfnode.solvers.trajectory import Stats, Trajectory
 # Up to this many steps are written out, which spares the graph a loop. More are a loop,
 # so that neither the time to trace and compile nor the memory grows with their number.
 UNROLLED_STEPS = 1
+
+# In one interval; their number is an int32.
+MOST_STEPS = 2**30
 
 
 class FixedStep(RungeKutta):
@@ -27,6 +32,8 @@ class FixedStep(RungeKutta):
 
     Raises:
         ValueError: If both arguments are given, or one is out of range.
+        tf.errors.InvalidArgumentError: From a solve, if `step_size` cuts an interval into more
+            than `MOST_STEPS` steps. XLA has no assertions: there the states are NaN.
     """
 
     def __init__(self, num_steps: int | None = None, step_size: float | None = None):
@@ -76,6 +83,8 @@ class FixedStep(RungeKutta):
         def interval(i, t0, t1, n, y, q, record):
             steps = self._steps(t0, t1)
             h = (t1 - t0) / tf.cast(steps, t0.dtype)
+            if self.step_size is not None:  # More than `MOST_STEPS`, where nothing can be raised.
+                h = tf.where(tf.abs(h) < 1.01 * self.step_size, h, math.nan)
 
             def step(j, n, y, q, record):
                 t = t0 + tf.cast(j, h.dtype) * h
@@ -141,7 +150,18 @@ class FixedStep(RungeKutta):
         # A whole number of steps must not become one more by rounding.
         exact = tf.abs(t1 - t0) / tf.cast(self.step_size, t0.dtype)
         slack = 8.0 * exact * (1.2e-7 if t0.dtype == tf.float32 else 2.3e-16)
-        return tf.maximum(tf.cast(tf.math.ceil(exact - slack), tf.int32), 1)
+        fits = exact <= MOST_STEPS
+        check = tf.debugging.Assert(
+            tf.reduce_all(fits),
+            [
+                f"`step_size` must not cut an interval of the times into more than {MOST_STEPS} "
+                f"steps. Received: step_size={self.step_size}, steps =",
+                exact,
+            ],
+        )
+        with tf.control_dependencies([] if check is None else [check]):
+            steps = tf.where(fits, tf.math.ceil(exact - slack), 1.0)
+        return tf.maximum(tf.cast(steps, tf.int32), 1)
 
     def _total_steps(self, times, intervals):
         if self.num_steps is not None:
