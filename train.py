@@ -43,7 +43,12 @@ flags.DEFINE_integer("epochs", None, "Passes over the training data.", lower_bou
 flags.DEFINE_integer("batch_size", None, "Samples in a batch.", lower_bound=1)
 flags.DEFINE_float("learning_rate", None, "Adam's learning rate.", lower_bound=1e-30)
 flags.DEFINE_integer("seed", None, "Seed of weights and shuffling.", lower_bound=0)
-flags.DEFINE_enum("strategy", None, ("none", "mirrored"), "Devices: one, or all of this machine.")
+flags.DEFINE_enum(
+    "strategy",
+    None,
+    ("none", "mirrored", "multi_worker"),
+    "Devices: one, all of this machine, or those of all processes in TF_CONFIG.",
+)
 flags.DEFINE_enum(
     "precision", None, ("float32", "mixed_bfloat16", "mixed_float16"), "Precision of the layers."
 )
@@ -104,9 +109,11 @@ def parse(arguments):
             RUN_DIR["check_resume"](path, record, FLAGS.config.to_dict())
             # Which may be that of another model than the flag's.
             FLAGS.log_dir = str(path)
-        RUN_DIR["check"](
-            FLAGS.log_dir, FLAGS.config.name, resume=known.resume, overwrite=known.overwrite
-        )
+        # Of several processes one writes there, which may have begun already.
+        if FLAGS.config.strategy != "multi_worker" or SETTING_RULES["cluster"]().is_chief:
+            RUN_DIR["check"](
+                FLAGS.log_dir, FLAGS.config.name, resume=known.resume, overwrite=known.overwrite
+            )
     except RUN_DIR["RunError"] as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RUN_DIR["OtherSettings"]) else 1)

@@ -165,15 +165,17 @@ def keras_step(model, size):
     return step, sum(int(tf.size(w)) for w in model.trainable_variables)
 
 
-def tfnode_step(size, threads, gradient="adjoint"):
+def tfnode_step(size, threads, gradient="adjoint", precision="float32", model="odenet"):
     """The row of tfnode."""
     limit_tensorflow(threads)
     import keras
 
     import tfnode
 
+    keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(0)
-    return keras_step(tfnode.models.odenet(gradient=gradient), size)
+    options = {"gradient": gradient} if model == "odenet" else {}
+    return keras_step(getattr(tfnode.models, model)(**options), size)
 
 
 def floor_step(size, threads):
@@ -225,12 +227,12 @@ LABELS = {
 }
 
 
-def serve(name, size, threads):
+def serve(row, size, threads):
     """The worker: sets its row up, then runs one turn for every line on standard input."""
     # Whatever the frameworks print must not get among the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    step, parameters = ROWS[name](size, threads)
+    step, parameters = row(size, threads)
     answers.write(json.dumps({"parameters": parameters}) + "\n")
     for _ in sys.stdin:
         step()
@@ -250,7 +252,7 @@ class Worker:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         arguments = ["--worker", name, "--batch_size", str(size), "--threads", str(threads)]
         self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), *arguments],
+            [sys.executable, os.path.abspath(sys.argv[0]), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -309,7 +311,7 @@ def compare(names, size, threads, warmup, repeats):
             worker.close()
 
 
-def table(results):
+def table(results, labels):
     """The results as Markdown; ratios are to the first row."""
     reference = next(iter(results))
     base = statistics.median(results[reference]["seconds"])
@@ -318,7 +320,7 @@ def table(results):
         low, middle, high = quartiles(result["seconds"])
         rows.append(
             (
-                LABELS[name],
+                labels[name],
                 f"{1e3 * middle:.1f}",
                 f"{1e3 * low:.1f} to {1e3 * high:.1f}",
                 f"{middle / base:.2f}",
@@ -344,19 +346,26 @@ def positive(text):
     return value
 
 
-def main():
-    """Parses the flags and prints the table."""
+def main(description=__doc__, rows=ROWS, labels=LABELS, default=tuple(ROWS)):
+    """Parses the flags and prints the table.
+
+    Args:
+        description: The documentation of the script.
+        rows: Name to a function of the batch size and the threads: `(step, parameters)`.
+        labels: Name to what the table calls the row.
+        default: Names of the rows without `--rows`.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
+    parser.add_argument("--rows", nargs="+", choices=rows, default=default, metavar="ROW")
     parser.add_argument("--batch_size", type=positive, default=64)
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--warmup", type=positive, default=5, help="turns that do not count")
     parser.add_argument("--repeats", type=positive, default=30)
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     parser.add_argument("--profile", action="store_true", help="time the parts of tfnode's step")
-    parser.add_argument("--worker", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=rows, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     size, threads = arguments.batch_size, arguments.threads
 
@@ -369,7 +378,7 @@ def main():
         os.sched_setaffinity(0, cpus[:threads])
 
     if arguments.worker:
-        serve(arguments.worker, size, threads)
+        serve(rows[arguments.worker], size, threads)
         return
     settings = {
         "batch_size": size,
@@ -388,7 +397,7 @@ def main():
         print(mnist_parts.table(results))
     else:
         results = compare(arguments.rows, size, threads, arguments.warmup, arguments.repeats)
-        print(table(results))
+        print(table(results, labels))
     print(f"\nBatch of {size}, {arguments.repeats} repeats. {common.footer(facts, threads)}")
     if arguments.json:
         common.write_json(arguments.json, {**settings, "results": results})

@@ -96,7 +96,8 @@ def _images(few):
 def test_files_of_the_run(done):
     names = {p.name for p in done.directory.iterdir()}
     assert names == FILES
-    assert set(run_dir.CONTENTS) == FILES - {".lock"}
+    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
+    assert set(run_dir.CONTENTS) - exports == FILES - {".lock"}
     for name in ("train", "validation"):
         assert list((done.directory / name).rglob("events.out.tfevents.*"))
     with Image.open(done.directory / "curves.png") as image:

@@ -1,20 +1,23 @@
 """From a config to a trained model in a run directory."""
 
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import math
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
 import tensorflow as tf
 
 import tfnode
-from tfnode import callbacks, data, models, run_dir, settings
+from tfnode import callbacks, data, distribution, models, multi_worker, run_dir, settings
 from tfnode.callbacks.divergence import not_finite, short
 
 # An epoch that no run comes to: its batches are in another order than any it trains on.
@@ -46,9 +49,29 @@ def run(config, *, log_dir=None, data_dir=None, resume=False, overwrite=False) -
             the directory cannot be. Before anything is trained.
         TrainingError: If the loss is NaN or infinite, or TensorFlow fails, after the last
             whole epoch is saved.
-        KeyboardInterrupt: After what was done is saved.
+        ConnectionError: If another process of a run of several is lost.
+        KeyboardInterrupt: After what was done is saved; not with several processes.
     """
     settings.check(config)
+    device = _set_up(config)
+    # Before TensorFlow computes anything, which loading may do.
+    strategy = distribution.strategy(config.strategy)
+    setup = config, strategy, device, data_dir
+    if config.strategy != "multi_worker":
+        return _run(*setup, log_dir, resume, overwrite)
+    with multi_worker.lost_workers_reported():
+        if settings.cluster().is_chief:
+            return _run(*setup, log_dir, resume, overwrite)
+        # Every process does the same, which saves asking who does what: some of it, such as
+        # reading what replicas have counted, takes all of them. One of them keeps the result.
+        with tempfile.TemporaryDirectory() as aside, contextlib.redirect_stdout(io.StringIO()):
+            copy = pathlib.Path(aside, "run")
+            if resume:
+                run_dir.copy_to_resume(log_dir or pathlib.Path("logs", config.name), copy)
+            return _run(*setup, copy, resume, False)
+
+
+def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
     record = None
     if resume:
         path = log_dir or pathlib.Path("logs", config.name)
@@ -60,14 +83,13 @@ def run(config, *, log_dir=None, data_dir=None, resume=False, overwrite=False) -
             f"The run in {path} was begun with other data, from "
             f"{record['dataset'].get('source')}. Received: {dataset.source}"
         )
-    device = _set_up(config)
-    strategy = tf.distribute.MirroredStrategy() if config.strategy == "mirrored" else None
-    with strategy.scope() if strategy else tf.device(None):
+    distribution.check_batch_size(strategy, config.batch_size)
+    with strategy.scope() if strategy else contextlib.nullcontext():
         model = _compiled_model(config)
     # Last, so that no setting is found wrong after an old run is gone.
     with run_dir.prepare(log_dir, config.name, resume=resume, overwrite=overwrite) as directory:
         backup = callbacks.Backup(directory / run_dir.CHECKPOINTS / run_dir.LATEST)
-        with strategy.scope() if strategy else tf.device(None):
+        with strategy.scope() if strategy else contextlib.nullcontext():
             epoch = backup.restore(model) if resume and backup.path.exists() else 0
         earlier = _earlier_epochs(directory, epoch) if resume else []
         record = _record(config, dataset, device, record, epoch)
@@ -75,7 +97,7 @@ def run(config, *, log_dir=None, data_dir=None, resume=False, overwrite=False) -
         # Of the run before it was resumed.
         (directory / run_dir.METRICS).unlink(missing_ok=True)
         _announce(config, dataset, device, model, directory, epoch)
-        return _train(config, dataset, model, directory, backup, earlier)
+        return _train(config, dataset, model, directory, strategy, backup, earlier)
 
 
 def _earlier_epochs(directory, epoch):
@@ -94,25 +116,27 @@ def _earlier_epochs(directory, epoch):
     return rows[:epoch]
 
 
-def _train(config, dataset, model, directory, backup, earlier):
+def _train(config, dataset, model, directory, strategy, backup, earlier):
     """Trains, and writes down how it ended; returns the metrics."""
     ending, error = "finished", None
     try:
-        _fit(config, dataset, model, directory, backup, earlier)
-    except KeyboardInterrupt as interrupt:
-        ending, error = "interrupted", interrupt
-        print("\nInterrupted: saving what was done.", flush=True)
+        _fit(config, dataset, model, directory, strategy, backup, earlier)
+    except (KeyboardInterrupt, tf.errors.OpError) as broken_off:
+        if config.strategy == "multi_worker":
+            raise  # Saving takes all processes, and some may be gone.
+        ending, error = "interrupted", broken_off
     except callbacks.Diverged as diverged:
         ending, error = "diverged", diverged
-    except tf.errors.OpError as failure:
-        ending, error = "interrupted", failure
     by_hand = isinstance(error, KeyboardInterrupt)
+    if by_hand:
+        print("\nInterrupted: saving what was done.", flush=True)
     kept = None
     if error is None or (by_hand and not not_finite(model)):
         _save(model, directory)
     elif backup.path.exists():
         # The weights of now may be broken, or updated in part.
-        kept = backup.restore(model)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            kept = backup.restore(model)
         _save(model, directory)
     metrics = _metrics(config, dataset, model, directory, ending)
     run_dir.write_json(directory / run_dir.METRICS, metrics)
@@ -158,15 +182,18 @@ def _compiled_model(config):
     model.compile(
         optimizer=keras.optimizers.Adam(config.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],  # Samples weigh the same but under a strategy.
         jit_compile=config.jit_compile,
     )
     return model
 
 
-def _fit(config, dataset, model, directory, backup, earlier):
+def _fit(config, dataset, model, directory, strategy, backup, earlier):
     epoch = len(earlier)
     steps = dataset.steps(config.batch_size)
+    test_size = distribution.test_batch_size(strategy, config.batch_size, len(dataset.y_test))
+    # Without end, since Keras looks at a batch more where replicas share them.
+    tests = dataset.test_batches(test_size).repeat()
 
     def batches(epoch):
         return dataset.training_batches(config.batch_size, config.seed, epoch=epoch)
@@ -191,19 +218,22 @@ def _fit(config, dataset, model, directory, backup, earlier):
         save_best,
     ]
     try:
-        model.fit(
-            batches(epoch),
-            initial_epoch=epoch,
-            epochs=config.epochs,
-            steps_per_epoch=steps,
-            validation_data=dataset.test_batches(config.batch_size),
-            callbacks=listeners,
-            shuffle=False,  # The batches are shuffled already.
-            verbose="auto" if sys.stdout.isatty() else 2,
-        )
+        with multi_worker.mended(model, strategy):
+            model.fit(
+                distribution.distribute(strategy, batches(epoch), training=True),
+                initial_epoch=epoch,
+                epochs=config.epochs,
+                steps_per_epoch=steps,
+                validation_data=distribution.distribute(strategy, tests, training=False),
+                validation_steps=-(-len(dataset.y_test) // test_size),
+                callbacks=listeners,
+                shuffle=False,  # The batches are shuffled already.
+                verbose="auto" if sys.stdout.isatty() else 2,
+            )
     except KeyboardInterrupt:
         # In the middle of an epoch the averages lag behind the weights.
-        recalibrate.recalibrate()
+        if config.strategy != "multi_worker":
+            recalibrate.recalibrate()
         raise
     except tf.errors.InvalidArgumentError as error:
         diverged = divergence.explain(error)

@@ -357,6 +357,20 @@ def check_resume(path, record, settings):
             )
 
 
+def copy_to_resume(path, copy):
+    """Copies what resuming reads of a run, for a process that must not write to it.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    path, copy = pathlib.Path(path), pathlib.Path(copy)
+    with _usable(path):
+        (copy / CHECKPOINTS).mkdir(parents=True)
+        for name in (CONFIG, HISTORY, f"{CHECKPOINTS}/{LATEST}"):
+            if (path / name).exists():
+                shutil.copyfile(path / name, copy / name)
+
+
 def _flat(settings, prefix=""):
     """A nested dict as one with dots in its names."""
     result = {}

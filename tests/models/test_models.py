@@ -47,7 +47,7 @@ def test_odenet_layers():
     assert names == [
         "InputLayer",
         "Conv2D",
-        "BatchNormalization",
+        "FusedBatchNormalization",
         "ReLU",
         "Conv2D",
         "ODEBlock",

@@ -91,7 +91,8 @@ class Divergence(keras.callbacks.Callback):
         return Diverged(f"Training diverged in epoch {self._epoch + 1}. {cause}")
 
     def _keep(self, step):
-        self._kept = step, _values(self.model)
+        if self.model.distribute_strategy.num_replicas_in_sync == 1:
+            self._kept = step, _values(self.model)
 
     def _find(self, last):
         """Takes the last steps again; returns the step that broke, and why, or `None`."""

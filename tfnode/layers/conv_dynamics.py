@@ -3,6 +3,7 @@
 import keras
 
 from tfnode.layers.concat_conv2d import ConcatConv2D
+from tfnode.layers.fused_batch_normalization import FusedBatchNormalization
 from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 
 NORMS = ("batch", "group", "layer", None)
@@ -17,7 +18,7 @@ def normalization(norm, channels, in_dynamics=False, dtype=None):
     if norm == "batch":
         if in_dynamics:
             return TimeBatchNormalization(dtype=dtype)
-        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
+        return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
         # Two channels a group, as in the code of Chen et al.; any channels will do.
         groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)

@@ -32,6 +32,9 @@ class TimeBatchNormalization(keras.layers.Layer):
     others, leaves the averages alone. The averages lag behind the weights, and the stages
     amplify that: see `tfnode.callbacks.Recalibrate`.
 
+    Under a `tf.distribute` strategy every replica normalises its share of the batch and keeps
+    averages of its own; what is saved is their mean. `Recalibrate` makes them the same.
+
     Args:
         momentum: Of the running averages, in [0, 1).
         epsilon: Added to the variance.
@@ -78,14 +81,18 @@ class TimeBatchNormalization(keras.layers.Layer):
         self.beta = self.add_weight(
             shape=(channels,), initializer="zeros", name="beta", autocast=False
         )
+        # Replicas meet where the averages are read, since inside a loop they cannot; being
+        # linear in what they are taken over, the averages have a mean that is one, too.
         self.moving_mean, self.moving_variance, self.weight = (
-            self.add_weight(
+            keras.Variable(
+                "zeros",
                 shape=(self.knots, size),
-                initializer="zeros",
-                name=name,
+                dtype=self.variable_dtype,
                 trainable=False,
                 autocast=False,
                 aggregation="mean",
+                synchronization="on_read",
+                name=name,
             )
             for name, size in (
                 ("moving_mean", channels),

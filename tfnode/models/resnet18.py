@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from tfnode.layers import FusedBatchNormalization
+
 STEMS = ("imagenet", "small")
 
 
@@ -58,7 +60,7 @@ def _convolution(x, filters, kernel_size, strides=1, padding="same"):
         use_bias=False,
         kernel_initializer="he_normal",
     )(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
 def _basic_block(x, filters, strides):
