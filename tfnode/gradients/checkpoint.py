@@ -72,7 +72,7 @@ class Checkpoint(Gradient):
             raise ValueError(
                 "The gradient 'checkpoint' needs a Runge-Kutta solver of `tfnode.solvers`, since "
                 "others do not tell their steps. Use 'adjoint' instead. "
-                f"Received: solver={problem.solver}"
+                f"Received: solver={problem.solver.solver}"
             )
         sources = find_sources(problem)
         stats = []
