@@ -71,16 +71,25 @@ class Gradient:
 
     def first_order_only(self, tensors, dependencies):
         """The tensors, which refuse to be differentiated in what they depend on."""
-        name = type(self).__name__
+        name = type(self).__name__.lower()
+        graph = tf.compat.v1.get_default_graph()
+
+        def fail():
+            raise NotImplementedError(
+                f"The gradient method '{name}' has no second derivatives: it was asked "
+                "to differentiate its own result. Use gradient='backprop'."
+            )
 
         @tf.custom_gradient
         def refuse(*dependencies):
-            del dependencies
-
             def grad(*upstream, variables=()):
-                raise NotImplementedError(
-                    f"The gradient method '{name.lower()}' has no second derivatives: it was asked "
-                    "to differentiate its own result. Use gradient='backprop'."
+                here = tf.compat.v1.get_default_graph()
+                if here is graph or isinstance(here.outer_graph, tf.__internal__.FuncGraph):
+                    fail()
+                # Below a tape outside, TensorFlow traces the derivative of a `tf.function`
+                # whether or not anyone will ask for it, so only running it may fail.
+                return tf.py_function(
+                    fail, [], [x.dtype for x in dependencies], f"{name}_has_no_second_derivatives"
                 )
 
             return [tf.identity(x) for x in tensors], grad
