@@ -43,3 +43,10 @@ PROBLEMS = {
     # Backward in time
     "reverse": ODE(lambda t, y: y * tf.cos(t), lambda t: np.array([np.exp(np.sin(t))]), 2.0, 0.5),
 }
+
+
+def central_difference(function, point, epsilon=1e-5):
+    """The gradient of a scalar function of a vector, element by element."""
+    steps = epsilon * np.eye(len(point))
+    ends = [[float(function(point + sign * step)) for sign in (1, -1)] for step in steps]
+    return np.diff(ends)[:, 0] / (-2 * epsilon)

@@ -287,27 +287,6 @@ def test_gradient_in_times_of_a_wider_dtype():
         np.testing.assert_allclose(result, [-np.exp(0.5), np.exp(0.5)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "backprop"])
-def test_dynamic_and_empty_batches(gradient):
-    traces = []
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
-    def solve(y0):
-        traces.append(1)
-        with tf.GradientTape() as tape:
-            tape.watch(y0)
-            ys = tfnode.odeint(decay, y0, TIMES, solver=solvers.RK4(num_steps=3), gradient=gradient)
-            loss = tf.reduce_sum(ys)
-        return ys, tape.gradient(loss, y0)
-
-    for size in (3, 1, 0):
-        ys, dy0 = solve(Y0[:size])
-        assert ys.shape == (3, size, 2)
-        np.testing.assert_allclose(ys, np.multiply.outer(EXPONENTIAL, Y0[:size]), rtol=1e-4)
-        np.testing.assert_allclose(dy0, np.full((size, 2), sum(EXPONENTIAL)), rtol=1e-4)
-    assert len(traces) == 1
-
-
 def test_nested_state_of_two_dtypes():
     y0 = {"a": tf.ones([2], tf.float64), "b": [tf.ones([1, 3], tf.float16)]}
 
