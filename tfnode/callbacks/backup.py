@@ -96,9 +96,12 @@ def _variables(model):
 
 
 def _layout(variables):
-    """What the variables are, without the numbers that Keras adds to names of a process."""
+    """What the variables are, without the numbers that Keras adds to names of a process.
+
+    By names and not paths, since those of an optimizer depend on who built it.
+    """
     return [
-        f"{re.sub('_[0-9]+', '', v.path)} {keras.backend.standardize_dtype(v.dtype)} "
+        f"{re.sub('_[0-9]+', '', v.name)} {keras.backend.standardize_dtype(v.dtype)} "
         f"{tuple(v.shape)}"
         for v in variables
     ]
