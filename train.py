@@ -169,13 +169,17 @@ def main(arguments):
         sys.exit(130)
     except (ValueError, OSError, experiment.TrainingError) as error:
         _fail(error)
+    except Exception as error:
+        # What TensorFlow and Keras raise has no common base: no memory, no space left.
+        message = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        _fail(error, f"{message} (--debug shows where)")
 
 
-def _fail(error):
+def _fail(error, message=None):
     """Ends the program with one line for an error; with all of it under --debug."""
     if FLAGS.debug:
         raise error
-    print(f"train.py: {error}", file=sys.stderr)
+    print(f"train.py: {message or error}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -6,19 +6,16 @@ thousands of inputs and prints how many.
 """
 
 import contextlib
-import copy
 import gzip
-import importlib.util
 import io
 import json
 import math
-import pathlib
 import shutil
 import signal
 import struct
-import sys
 from unittest import mock
 
+import command
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,8 +26,6 @@ import tfnode
 from tfnode import report, run_dir, solvers
 from tfnode.data import DataError, mnist
 from tfnode.settings import CHOICES, RANGES, check, names
-
-ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
 # --- Damage ---------------------------------------------------------------------------
 
@@ -129,16 +124,6 @@ def read_npz(content, folder):
 # --- Flags ----------------------------------------------------------------------------
 
 
-def _train_module():
-    """`train.py` without running it, and its flags as they are before any are parsed."""
-    spec = importlib.util.spec_from_file_location("tfnode_train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sys, "path", [str(ROOT), *sys.path]):
-        spec.loader.exec_module(module)
-    return module, module.FLAGS
-
-
-TRAIN, FLAGS = _train_module()
 SETTINGS = [*CHOICES, *RANGES, "name"]
 WORDS = st.sampled_from(
     ["", "None", "True", "nan", "inf", "1e999", "-1", "0", "()", "{}", "[1]", "../x", "rk4", "x,y"]
@@ -165,9 +150,9 @@ ARGUMENTS = st.one_of(
     GOOD_ARGUMENTS,
     st.tuples(st.just("--config."), SETTING_NAMES, st.just("="), VALUES).map("".join),
     st.tuples(st.just("--config."), SETTING_NAMES).map("".join),
-    st.tuples(st.just("--"), st.sampled_from([*TRAIN.SETTINGS, "model"]), st.just("="), VALUES).map(
-        "".join
-    ),
+    st.tuples(
+        st.just("--"), st.sampled_from([*command.TRAIN.SETTINGS, "model"]), st.just("="), VALUES
+    ).map("".join),
     st.just("--model=resnet"),
     VALUES.filter(lambda x: not x.startswith("--flagfile")),
 )
@@ -175,22 +160,12 @@ ARGUMENTS = st.one_of(
 
 def parse_flags(arguments, folder):
     del folder
-    arguments = ["train.py", *arguments]
-    flags = copy.deepcopy(FLAGS)
-    messages = io.StringIO()
-    with (
-        mock.patch.object(TRAIN, "FLAGS", flags),
-        mock.patch.object(sys, "argv", arguments),
-        mock.patch.object(sys, "path", [str(ROOT), *sys.path]),
-        contextlib.redirect_stderr(messages),
-    ):
-        try:
-            TRAIN.parse(arguments)
-        except SystemExit as error:
-            assert error.code == 2
-            assert messages.getvalue().startswith("train.py: ")
-            assert "\nFlags: --" in messages.getvalue()
-            return False
+    status, message, flags = command.run(arguments)
+    if status:
+        assert status == 2
+        assert message.startswith("train.py: ")
+        assert "\nFlags: --" in message
+        return False
     check(flags.config)
     assert {type(flags.config[name]) for name in ("epochs", "batch_size", "seed")} == {int}
     assert set(names(flags.config)) <= set(SETTINGS)

@@ -243,7 +243,7 @@ def test_members_that_lead_out(good, tmp_path, name):
     path = _write(tmp_path / "in" / "model.keras", {**good, name: b"written"})
     with pytest.raises(run_dir.RunError, match="Expected.*Received"):
         archive.check_model(path)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, AttributeError):  # Its own warning fails in Keras 3.12.4.
         keras.models.load_model(path)
     assert [p.name for p in tmp_path.rglob("*")] == ["in", "model.keras"]
     assert not os.path.exists("/tmp/tfnode-outside")

@@ -4,8 +4,11 @@ import pathlib
 import re
 import subprocess
 import sys
+from unittest import mock
 
+import command
 import pytest
+import tensorflow as tf
 
 import tfnode
 
@@ -116,6 +119,35 @@ def test_bad_data_folder_is_one_line_before_tensorflow(tmp_path, holds):
     assert message.count("\n") == 0
     assert not imported & {"tensorflow", "keras", "tfnode"}
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["--log_dir=", "--data_dir="])
+def test_empty_paths(name):
+    status, message, _ = command.run([name])
+    assert status == 2
+    assert name in message
+
+
+ERRORS = [
+    ValueError("Expected a. Received: b"),
+    OSError(28, "No space left on device"),
+    MemoryError(),
+    RuntimeError("from HDF5\nin two lines"),
+    tf.errors.ResourceExhaustedError(None, None, "OOM\n\twhen allocating"),
+    KeyError("a bug"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_are_one_line_without_debug(tmp_path, error):
+    arguments = ["--dataset=digits", f"--log_dir={tmp_path / 'run'}"]
+    with mock.patch("tfnode.experiment.run", side_effect=error):
+        status, message, _ = command.run(arguments, main=True)
+        assert status == 1
+        assert message.startswith("train.py: ")
+        assert message.count("\n") == 1
+        with pytest.raises(type(error)):
+            command.run([*arguments, "--debug"], main=True)
 
 
 def test_help_lists_the_flags(tmp_path):

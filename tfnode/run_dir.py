@@ -69,8 +69,21 @@ def replacing(path):
 
     Yields:
         A temporary path in the same folder and with the same ending, to write to.
+
+    Raises:
+        OSError: If it cannot be written, naming it; what was there is as before.
     """
     path = pathlib.Path(path)
+    try:
+        with _beside(path) as temporary:
+            yield temporary
+    except OSError as error:
+        reason = f"Cannot write {path}: {error.strerror or error}. Is there space left?"
+        raise OSError(error.errno, reason) from error
+
+
+@contextlib.contextmanager
+def _beside(path):
     prefix = f"{TEMPORARY}{path.stem}-"
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -57,10 +57,11 @@ def check(config):
     missing = [name for name in (*REQUIRED, "model.name") if name not in settings]
     if missing:
         raise ValueError(f"Expected the setting {missing[0]}. Received: {' '.join(settings)}")
-    if not re.fullmatch(r"\w[\w.-]{0,99}", str(settings["name"]), re.ASCII):
+    name = settings["name"]
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII):
         raise ValueError(
             "name must be made of letters, digits, '_', '-' and '.', since it names a folder. "
-            f"Received: name={settings['name']!r}"
+            f"Received: name={name!r}"
         )
     for name, valid in CHOICES.items():
         value = settings.get(name, valid[0])

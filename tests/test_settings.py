@@ -1,0 +1,94 @@
+"""What settings may be, and that this is what the library takes."""
+
+import importlib.util
+import inspect
+
+import command
+import ml_collections
+import pytest
+
+from tfnode import data, gradients, models, settings, solvers
+from tfnode.layers import conv_dynamics
+
+
+def _config(name):
+    path = command.ROOT / "configs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.syspath_prepend(str(command.ROOT))
+    return _config("ode")
+
+
+@pytest.mark.parametrize("name", command.TRAIN.MODELS)
+def test_configs_are_good_and_every_setting_has_a_rule(monkeypatch, name):
+    monkeypatch.syspath_prepend(str(command.ROOT))
+    config = _config(name)
+    settings.check(config)
+    assert set(settings.names(config)) <= {"name", *settings.CHOICES, *settings.RANGES}
+
+
+def test_choices_are_those_of_the_library():
+    choices = settings.CHOICES
+    assert set(choices["model.solver"]) | {"bdf"} == set(solvers._CLASSES)
+    assert set(choices["model.gradient"]) == set(gradients._CLASSES)
+    assert set(choices["model.norm"]) == set(conv_dynamics.NORMS)
+    assert set(choices["model.stem"]) == set(inspect.getmodule(models.resnet18).STEMS)
+    assert set(choices["dataset"]) == set(data.NAMES)
+    for name, arguments in settings.MODELS.items():
+        parameters = inspect.signature(getattr(models, name)).parameters.values()
+        assert set(arguments) == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert set(choices["model.name"]) == set(settings.MODELS)
+
+
+BAD = {
+    "name": ["", "a/b", "..", ".hidden", None, "x" * 101, "a b"],
+    "epochs": [0, True, 1.0, "1", None, 2**31],
+    "learning_rate": [0.0, float("nan"), float("inf"), "1e-3", None, True],
+    "deterministic": [1, "yes", None],
+    "jit_compile": ["auto", 0, None],
+    "precision": ["float16", "", None, 32],
+    "model.filters": [0, -1, 2.0, True, 2**16 + 1, None],
+    "model.norm": ["none", "", 1],
+    "model.solver": ["rk5", "RK4", "bdf", None, 4],
+    "model.gradient": ["magic", None],
+    "model.augment": [-1, 0.0, None],
+    "model.name": ["vgg", None],
+    "model.stem": ["small"],  # Of the other model.
+    "model": [5, {}, None],
+    "epoch": [3],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_bad_settings(config, name, value):
+    record = config.to_dict()
+    place = record
+    *path, last = name.split(".")
+    for part in path:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(ValueError, match="Received") as error:
+        settings.check(ml_collections.ConfigDict(record))
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["epochs", "name", "model", "jit_compile"])
+def test_missing_settings(config, name):
+    record = config.to_dict()
+    del record[name]
+    with pytest.raises(ValueError, match=f"Expected the setting {name}"):
+        settings.check(ml_collections.ConfigDict(record))
+
+
+def test_model_settings_have_defaults(config):
+    config.model = ml_collections.ConfigDict({"name": "odenet"})
+    settings.check(config)
