@@ -321,8 +321,10 @@ def test_not_checked_is_said(quick, capsys):
     assert "not checked" in capsys.readouterr().out
 
 
-def test_a_new_run_takes_the_artefacts_away(tmp_path):
-    assert {path.split("/")[0] for path in run_dir.EXPORTS.values()} <= set(run_dir.CONTENTS)
+def test_overwriting_a_run_takes_its_artefacts_away(quick):
+    export.export(quick, "saved_model")
+    run_dir._remove_run(quick)
+    assert _contents(quick) == []
 
 
 def test_without_the_converter(tmp_path, monkeypatch, capsys):

@@ -33,7 +33,6 @@ LOCK = ".lock"
 # What the name of a file begins with until it is whole.
 TEMPORARY = ".tmp-"
 CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
-CONTENTS += tuple(path.split("/")[0] for path in EXPORTS.values())
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -397,7 +396,7 @@ def _flat(settings, prefix=""):
 
 def _remove_run(path):
     """Deletes what a run wrote, and nothing else that lies beside it."""
-    for name in CONTENTS:
+    for name in (*CONTENTS, *(export.split("/")[0] for export in EXPORTS.values())):
         entry = path / name
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
