@@ -1,9 +1,12 @@
 """Run directories: files that are whole or not there, and folders that are never mixed."""
 
+import errno
 import json
 import math
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -336,3 +339,87 @@ def test_folder_without_permission(tmp_path):
     for arguments in ({}, {"overwrite": True}):
         with pytest.raises(RunError, match="Cannot write"):
             _prepare(path, "ode", **arguments)
+
+
+# --- The lock, and what a kill leaves -------------------------------------------------
+
+
+def test_two_in_one_folder(tmp_path):
+    _begin(tmp_path)
+    (tmp_path / "history.csv").write_text("kept")
+    for options in ({"resume": True}, {"overwrite": True}):
+        with run_dir.prepare(tmp_path, "ode", resume=True):
+            for use in (run_dir.check, _prepare):
+                with pytest.raises(RunError, match=rf"in use by .*\({os.getpid()} on .*log_dir"):
+                    use(tmp_path, "ode", **options)
+        run_dir.check(tmp_path, "ode", **options)
+    assert (tmp_path / "history.csv").read_text() == "kept"
+
+
+def test_two_at_once_get_folders_of_their_own(here):
+    """Before either has written anything."""
+    with run_dir.prepare(None, "ode") as one, run_dir.prepare(None, "ode") as two:
+        assert (one.as_posix(), two.as_posix()) == ("logs/ode", "logs/ode-2")
+
+
+def test_a_killed_process_holds_no_lock(tmp_path):
+    script = (
+        "import runpy, sys, time\n"
+        "with runpy.run_path(sys.argv[1])['prepare'](sys.argv[2], 'ode'):\n"
+        "    print('locked', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, run_dir.__file__, str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"locked\n"
+    with pytest.raises(RunError, match=rf"\({process.pid} on"):
+        _prepare(tmp_path / "run", "ode")
+    process.kill()
+    process.communicate()
+    _prepare(tmp_path / "run", "ode")
+
+
+def test_without_locks_there_is_a_warning(tmp_path, monkeypatch, capsys):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_dir.fcntl, "flock", no_locks)
+    _prepare(tmp_path / "run", "ode")
+    assert "Cannot lock" in capsys.readouterr().err
+    monkeypatch.setattr(run_dir, "fcntl", None)
+    _prepare(tmp_path / "run", "ode")
+
+
+def test_halves_of_files_are_removed(tmp_path):
+    _begin(tmp_path)
+    names = (".tmp-history-a1.csv", "checkpoints/.tmp-latest-b2.npz", "train/.tmp-events-c3.v2")
+    mine = (".hidden", "checkpoints/mine")
+    for name in (*names, *mine):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("half")
+    _prepare(tmp_path, "ode", resume=True)
+    assert not any((tmp_path / name).exists() for name in names)
+    assert all((tmp_path / name).exists() for name in mine)
+
+
+def test_a_folder_of_a_run_that_never_began_is_free(tmp_path):
+    (tmp_path / run_dir.LOCK).touch()
+    (tmp_path / ".tmp-config-a1.json").touch()
+    assert _prepare(tmp_path, "ode") == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_touches_nothing(tmp_path):
+    run_dir.check(tmp_path / "new", "ode")
+    assert not list(tmp_path.iterdir())
+    _begin(tmp_path / "run")
+    for arguments, message in (
+        ({}, "already holds a run"),
+        ({"path": tmp_path / "none", "resume": True}, "no run to resume"),
+        ({"path": tmp_path}, "holds files but no run"),
+    ):
+        with pytest.raises(RunError, match=message):
+            run_dir.check(**{"path": tmp_path / "run", "model": "ode", **arguments})
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [run_dir.CONFIG]

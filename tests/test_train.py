@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tfnode
+from tfnode import run_dir
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
@@ -155,3 +156,91 @@ def test_help_lists_the_flags(tmp_path):
     for name in (*FLAGS, "learning_rate", "strategy", "precision", "deterministic", "overwrite"):
         assert f"--{name}:" in printed or f"--[no]{name}:" in printed
     assert "tensorflow" not in imported
+
+
+SETTINGS = {
+    "name": "resnet",
+    "dataset": "digits",
+    "epochs": 3,
+    "batch_size": 64,
+    "learning_rate": 0.5,
+    "seed": 0,
+    "strategy": "none",
+    "precision": "float32",
+    "deterministic": False,
+    "jit_compile": False,
+    "model": {"name": "resnet18", "stem": "imagenet"},
+}
+
+
+def _begin(path, **settings):
+    """The beginning of a run of another model than the default, with settings of its own."""
+    record = {"settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
+    path.mkdir()
+    run_dir.write_json(path / run_dir.CONFIG, record)
+    return path
+
+
+REFUSED_TO_RESUME = {
+    # Arguments, and what the message must name.
+    ("--overwrite",): (2, "Expected one of --resume and --overwrite"),
+    ("--model=ode",): (2, "Expected --model=resnet"),
+    ("--learning_rate=1",): (2, "Expected learning_rate=0.5. Received: learning_rate=1.0"),
+    ("--config.model.stem=cifar",): (2, "model.stem='imagenet'"),
+    ("--epochs=2",): (2, "Expected epochs=3. Received: epochs=2"),
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED_TO_RESUME, ids=" ".join)
+def test_resume_with_other_settings_is_refused_before_tensorflow(tmp_path, arguments):
+    _begin(tmp_path / "run")
+    status, message, imported, printed = _train(tmp_path, "--resume", *arguments)
+    expected_status, expected = REFUSED_TO_RESUME[arguments]
+    assert expected in message
+    assert status == expected_status
+    assert "Traceback" not in message
+    assert "tensorflow" not in imported
+    assert printed == ""
+
+
+def test_resume_takes_the_settings_of_the_run(tmp_path):
+    """They are those of another model than the default, so that it gets as far as the data."""
+    _begin(tmp_path / "run")
+    status, message, imported, _ = _train(tmp_path, "--resume", "--epochs=4", "--learning_rate=0.5")
+    assert status == 1
+    assert f"train.py: The data folder does not exist. Received: {tmp_path / 'no-data'}" in message
+    assert "tensorflow" in imported
+
+
+BAD_RUNS = {
+    "none": (None, "holds no run to resume"),
+    "no json": ("{", "cannot be resumed"),
+    "unknown setting": ({**SETTINGS, "more": 1}, "settings of this version"),
+    "setting of another type": ({**SETTINGS, "epochs": "ten"}, "settings of this version"),
+}
+
+
+@pytest.mark.parametrize("settings, expected", BAD_RUNS.values(), ids=BAD_RUNS.keys())
+def test_resume_of_what_cannot_be(tmp_path, settings, expected):
+    if isinstance(settings, dict):
+        (tmp_path / "run").mkdir()
+        record = {"settings": settings, "dataset": {"name": "mnist"}}
+        run_dir.write_json(tmp_path / "run" / run_dir.CONFIG, record)
+    elif settings:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / run_dir.CONFIG).write_text(settings)
+    status, message, imported, _ = _train(tmp_path, "--resume")
+    assert status == 1
+    assert expected in message
+    assert "Traceback" not in message
+    assert "tensorflow" not in imported
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_a_folder_in_use_is_refused_at_once(tmp_path, flag):
+    with run_dir.prepare(_begin(tmp_path / "run"), "resnet", resume=True):
+        status, message, imported, _ = _train(tmp_path, flag)
+    assert status == 1
+    assert "is in use by another process" in message
+    assert "tensorflow" not in imported
+    assert (tmp_path / "run" / run_dir.CONFIG).exists()

@@ -32,17 +32,16 @@ class _Steps(keras.callbacks.Callback):
         self.taken = batch + 1
 
 
-def _message(layers, x=X, y=Y, rate=1e-3, jit_compile=False, epochs=1, **options):
+def _message(layers, x=X, y=Y, rate=1e-3, jit_compile=False, optimizer="SGD", **options):
     """Trains until it diverges; returns the message and the steps that were taken."""
     model = keras.Sequential([keras.Input((2,)), *layers])
-    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=jit_compile)
+    model.compile(getattr(keras.optimizers, optimizer)(rate), "mse", jit_compile=jit_compile)
     steps = _Steps()
     divergence = Divergence(_batches(x, y))
     with pytest.raises(Diverged) as error:
         try:
             model.fit(
                 _batches(x, y)(0),
-                epochs=epochs,
                 steps_per_epoch=STEPS,
                 callbacks=[steps, divergence],
                 verbose=0,
@@ -63,7 +62,8 @@ def _with(array, sample, value):
 @pytest.mark.parametrize("step", [1, 8, 9, 37])
 def test_the_step_is_named_and_nearly_the_last(step):
     y = _with(Y, 4 * (step - 1), math.inf)
-    message, taken = _message([keras.layers.Dense(1)], y=y)
+    # Adam, whose moments are spoilt too and must be as they were to find the step.
+    message, taken = _message([keras.layers.Dense(1)], y=y, optimizer="Adam")
     assert f"epoch 1, step {step}: loss is" in message
     assert "outputs of all layers are finite, the loss is not" in message
     assert step <= taken < step + 8

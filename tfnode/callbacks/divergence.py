@@ -44,6 +44,9 @@ class Divergence(keras.callbacks.Callback):
         self.batches = batches
 
     def on_train_begin(self, logs=None):
+        if not self.model.optimizer.built:
+            with self.model.distribute_strategy.scope():
+                self.model.optimizer.build(self.model.trainable_variables)
         self._largest = _largest(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -205,7 +208,7 @@ def _variables(model):
 
 
 def _values(model):
-    return [tf.identity(v.value) for v in _variables(model)]
+    return [keras.ops.convert_to_tensor(v) for v in _variables(model)]
 
 
 def _assign(model, values):
