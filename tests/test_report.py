@@ -1,6 +1,7 @@
 """The report: figures and tables from files alone."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -151,6 +152,32 @@ def test_diverged_run(tmp_path):
     assert _names(tmp_path / "out") == FILES
 
 
+def test_diverged_accuracy(tmp_path):
+    run = _make_run(tmp_path / "run")
+    rows = run_dir.read_history(run / run_dir.HISTORY)
+    rows[0].update(val_accuracy=float("nan"))
+    rows[-1].update(accuracy=float("nan"), seconds=float("inf"))
+    run_dir.write_history(run / run_dir.HISTORY, rows)
+    report.write_report([run], tmp_path / "out")
+    (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
+    assert table["accuracy"] is None
+    assert table["best_val_accuracy"] == pytest.approx(0.89)
+    assert table["largest_gap"] == pytest.approx(0.03)
+    assert table["seconds_per_epoch"] == 10.0
+
+
+@pytest.mark.parametrize(
+    "metrics", [{"parameters": "many"}, {"parameters": True}, {"dataset": ["mnist"]}]
+)
+def test_metrics_of_other_types(tmp_path, capsys, metrics):
+    run = _make_run(tmp_path / "run", **metrics)
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert f"must be of type {'str' if 'dataset' in metrics else 'int'}" in message
+    assert str(next(iter(metrics.values()))) in message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "paths, labels",
     [
@@ -236,6 +263,17 @@ def test_bad_runs_write_nothing(tmp_path, capsys, case):
     assert printed.err.count("\n") == 1
     assert str(runs[-1]) in printed.err
     assert not out.exists()
+
+
+def test_names_that_are_no_text(tmp_path, capsys):
+    name = os.fsdecode(b"r\xff\nn")
+    run = _make_run(tmp_path / name)
+    assert report.main([str(run), "--out", str(tmp_path / name / "out")]) == 0
+    capsys.readouterr()
+    assert len((tmp_path / name / "out" / "table.md").read_text("utf-8").splitlines()) == 3
+    (run / run_dir.METRICS).unlink()
+    assert report.main([str(run), "--out", str(tmp_path / name / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_out_that_cannot_be_made(tmp_path, capsys):

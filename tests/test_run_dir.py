@@ -121,6 +121,13 @@ def test_json_missing(tmp_path):
         assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("read", [run_dir.read_json, run_dir.read_history])
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="is no file"):
+        read(tmp_path / "pipe")
+
+
 @FUZZ
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_json_random(tmp_path_factory, content):

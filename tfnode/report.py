@@ -6,7 +6,6 @@ Markdown and JSON. Reads files only, and imports no TensorFlow.
 
 import argparse
 import math
-import os
 import pathlib
 import sys
 
@@ -52,11 +51,15 @@ def main(arguments=None) -> int:
     try:
         paths = write_report(options.runs, options.out)
     except (RunError, OSError) as error:
-        print(f"report: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(_text(f"report: {' '.join(str(error).splitlines())}"), file=sys.stderr)
         return 1
-    line = "wrote " + ", ".join(str(p) for p in paths)
-    print(line.encode(errors="replace").decode())
+    print(_text("wrote " + ", ".join(str(p) for p in paths)))
     return 0
+
+
+def _text(text):
+    """Names of files are bytes, which need not be text."""
+    return text.encode(errors="replace").decode()
 
 
 def write_report(runs: list, out) -> list[pathlib.Path]:
@@ -93,7 +96,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         plots.save(figure, written[-1])
     written.append(out / "table.md")
     with replacing(written[-1]) as temporary:
-        temporary.write_bytes(_markdown(table).encode(errors="replace"))
+        temporary.write_text(_text(_markdown(table)), encoding="utf-8")
     written.append(out / "table.json")
     write_json(written[-1], {"runs": table})
     return written
@@ -103,8 +106,7 @@ def _labels(runs):
     """The last parts of the paths, with as many more as make them differ."""
     parts = [pathlib.Path(run).resolve().parts for run in runs]
     for depth in range(1, max(map(len, parts)) + 1):
-        # Names of files are bytes, which need not be text.
-        labels = [os.fsencode("/".join(p[-depth:])).decode(errors="replace") for p in parts]
+        labels = [_text("/".join(p[-depth:])) for p in parts]
         if len(set(labels)) == len(labels):
             return labels
     raise RunError(f"Expected different run directories. Received: {' '.join(map(str, runs))}")
