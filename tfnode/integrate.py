@@ -100,6 +100,7 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         time_gradient=tf.is_tensor(t),
         final_only=final_only or stack,
         on_backward=on_backward,
+        narrow=system.narrow,
     )
     states, stats = gradient.solve(problem)
     if stack:
@@ -116,6 +117,7 @@ class System:
     Attributes:
         y0: List of tensors, the initial state.
         time_dtype: That of the times.
+        narrow: See `Problem`.
     """
 
     def __init__(self, func, y0):
@@ -126,6 +128,7 @@ class System:
             raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
         self._dtypes = [y.dtype for y in leaves]
         self._wide = [tf.float32 if d.size < 4 else d for d in self._dtypes]
+        self.narrow = tf.float16 in self._dtypes
         self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self._scopes = _KerasScopes()

@@ -1,5 +1,7 @@
 """The continuous adjoint: gradients by a second solve, backward in time."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -80,8 +82,11 @@ class Adjoint(Gradient):
 
             def grad(*cotangents, variables=()):
                 solver = problem.solver if self.solver is None else drivable(self.solver)
+                arriving, factor = _normalized(cotangents) if problem.narrow else (cotangents, None)
                 with unrecorded(solver):
-                    gradients = _backward(problem, solver, sources, trajectory.states, cotangents)
+                    gradients = _backward(problem, solver, sources, trajectory.states, arriving)
+                if factor is not None:
+                    gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
                 gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
@@ -90,6 +95,20 @@ class Adjoint(Gradient):
 
         states = run(*problem.y0, problem.times, *[read(s) for s in sources])
         return states, stats[0]
+
+
+def _normalized(cotangents):
+    """The cotangents divided by their largest value, and the factor that undoes it.
+
+    A loss scaled for float16 brings cotangents up to where float16 ends, which is how Keras
+    finds the scale. Where it was too much the gradients must be NaN, for Keras to lower it:
+    an adaptive solver would report that it failed. Gradients are linear in the cotangents.
+    """
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(c)) for c in cotangents])
+    largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
+    scale = tf.where(finite & (largest > 0.0), largest, 1.0)
+    normalized = [tf.where(finite, c / tf.cast(scale, c.dtype), 0.0) for c in cotangents]
+    return normalized, tf.where(finite, scale, math.nan)
 
 
 def _backward(problem, solver, sources, states, cotangents):

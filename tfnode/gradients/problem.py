@@ -28,6 +28,7 @@ class Problem(NamedTuple):
         final_only: Whether only the state at the last time is wanted.
         on_backward: Called with the `BackwardStats` of the backward solve, in the graph of the
             backward pass, or `None`.
+        narrow: Whether the field computes in float16, which overflows beyond 65,504.
     """
 
     field: Callable
@@ -38,6 +39,7 @@ class Problem(NamedTuple):
     time_gradient: bool = False
     final_only: bool = False
     on_backward: Callable | None = None
+    narrow: bool = False
 
 
 class BackwardStats(NamedTuple):

@@ -179,9 +179,10 @@ class AdaptiveStep(RungeKutta):
         if not self.tableau.first_same_as_last:
             # The derivative at the new state is evaluated after accepted steps only.
             evaluations += now.accepted
+        states, quadratures = self._checked([states, now.q], now, failed)
         return Trajectory(
-            self._checked(states, now, failed),
-            now.q,
+            states,
+            quadratures,
             Stats(evaluations, now.accepted, now.rejected),
             now.h,
             recorder and recorder.finish(record),
@@ -312,8 +313,8 @@ class AdaptiveStep(RungeKutta):
         # Where the field is not finite the first step shall fail, not this.
         return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span))), 1
 
-    def _checked(self, states, now, failed):
-        """The states, if all went well; else an error, or NaN where there are no errors."""
+    def _checked(self, results, now, failed):
+        """The results, if all went well; else an error, or NaN where there are no errors."""
         message = (
             f"{type(self).__name__} failed: the budget of steps is spent, the step is below the "
             "resolution of time, or the state or its derivative is not finite. Try looser "
@@ -335,7 +336,9 @@ class AdaptiveStep(RungeKutta):
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
-            return [tf.where(failed, tf.constant(math.nan, y.dtype), y) for y in states]
+            return tf.nest.map_structure(
+                lambda x: tf.where(failed, tf.constant(math.nan, x.dtype), x), results
+            )
 
     def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
         # Step sizes count as constants, but for steps that land on a requested time.
