@@ -15,6 +15,7 @@ __all__ = [
     "models",
     "odeint",
     "odeint_event",
+    "regularizers",
     "solvers",
 ]
 
@@ -32,7 +33,7 @@ def _runs_command():
 
 if not _runs_command():
     # Importing the layers registers them with Keras, so that models load.
-    from tfnode import gradients, layers, solvers
+    from tfnode import gradients, layers, regularizers, solvers
     from tfnode.events import odeint_event
     from tfnode.integrate import odeint
     from tfnode.layers import ODEBlock

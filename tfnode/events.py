@@ -88,7 +88,7 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
 
     direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
     time, element = _locate(solver, system, event, start, direction)
-    states, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
+    states, _, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
     return _attach(system, event, time, element, states)
 
 
@@ -96,7 +96,7 @@ def _locate(solver, system, event, t0, direction):
     """The time of the event and which element of the event function it is; no gradients."""
 
     def field(t, y):
-        return system.replay(t, y), []
+        return system.replay(t, y)
 
     def distances(signs, values):
         """Above zero until the event, for every element that has a sign yet."""
@@ -191,7 +191,7 @@ def _locate(solver, system, event, t0, direction):
 def _attach(system, event, time, element, states):
     """Lets the event's time and state move with the trajectory."""
     y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), system.y0)]
-    slope = system.replay(time, y)
+    slope, _ = system.replay(time, y)
     with tf.GradientTape() as tape:
         tape.watch([time, *y])
         value = tf.gather(event(time, y), element)

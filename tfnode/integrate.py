@@ -57,11 +57,11 @@ def odeint(
     Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
     Equations* (2018).
     """
-    states, stats = solve(func, y0, t, solvers.get(solver), gradients.get(gradient))
+    states, _, stats = solve(func, y0, t, solvers.get(solver), gradients.get(gradient))
     return (states, stats) if return_stats else states
 
 
-def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
+def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None, integrand=None):
     """`odeint` for layers.
 
     Args:
@@ -70,11 +70,15 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None):
         final_only: Whether to return the state at the last time alone, without the time
             axis. Nothing is stored for the others.
         on_backward: See `Problem`.
+        integrand: `integrand(func, t, y) -> (func(t, y), rate)`, `rate` a scalar that is to
+            be integrated along the path, or `None`. It is a quadrature: a Runge-Kutta solver
+            takes the same steps with it and without.
 
     Returns:
-        `(states, stats)`.
+        `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
+        is no integrand.
     """
-    return _solve(converted(func), y0, t, solver, gradient, final_only, on_backward)
+    return _solve(converted(func), y0, t, solver, gradient, final_only, on_backward, integrand)
 
 
 def converted(func):
@@ -86,8 +90,8 @@ def converted(func):
 
 
 @tf.autograph.experimental.do_not_convert
-def _solve(func, y0, t, solver, gradient, final_only, on_backward):
-    system = System(func, y0)
+def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
+    system = System(func, y0, integrand)
     times = times_tensor(t, system.time_dtype)
     # Of two times only the last takes solving.
     stack = times.shape[0] == 2 and not final_only
@@ -95,6 +99,7 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         field=system.field,
         replay=system.replay,
         y0=system.y0,
+        quadratures=[] if integrand is None else [tf.zeros([], system.time_dtype)],
         times=times,
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t),
@@ -102,10 +107,13 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward):
         on_backward=on_backward,
         narrow=system.narrow,
     )
-    states, stats = gradient.solve(problem)
+    outputs, stats = gradient.solve(problem)
+    states, quadratures = outputs[: len(system.y0)], outputs[len(system.y0) :]
     if stack:
         states = [tf.stack(pair) for pair in zip(system.y0, states)]
-    return system.pack(states), stats
+    direction = tf.cast(tf.sign(times[-1] - times[0]), system.time_dtype)
+    integral = direction * quadratures[0] if quadratures else tf.zeros([], system.time_dtype)
+    return system.pack(states), integral, stats
 
 
 class System:
@@ -113,6 +121,7 @@ class System:
 
     Args:
         func, y0: As in `odeint`.
+        integrand: As in `solve`.
 
     Attributes:
         y0: List of tensors, the initial state.
@@ -120,8 +129,9 @@ class System:
         narrow: See `Problem`.
     """
 
-    def __init__(self, func, y0):
+    def __init__(self, func, y0, integrand=None):
         self._call = caller(func)
+        self._integrand = integrand
         self._structure = tf.nest.map_structure(_state_tensor, y0)
         leaves = tf.nest.flatten(self._structure)
         if not leaves:
@@ -139,10 +149,14 @@ class System:
         return tf.nest.pack_sequence_as(self._structure, y)
 
     def field(self, t, y):
-        """The derivative at `(t, y)`."""
-        y = self.pack(y)
-        dy = self._call(tf.cast(t, self.time_dtype), y)
-        return [tf.cast(x, d) for x, d in zip(_derivative(dy, y), self._wide)]
+        """The derivative at `(t, y)` and the integrands of the quadratures there."""
+        y, t = self.pack(y), tf.cast(t, self.time_dtype)
+        if self._integrand is None:
+            dy, rates = self._call(t, y), []
+        else:
+            dy, *rates = self._integrand(self._call, t, y)
+        dy = [tf.cast(x, d) for x, d in zip(_derivative(dy, y), self._wide)]
+        return dy, [tf.cast(x, self.time_dtype) for x in rates]
 
     def replay(self, t, y):
         """`field`, beside the forward solve: no layer in it updates its state."""

@@ -17,7 +17,6 @@ from tfnode.gradients.problem import (
     recorded,
     unrecorded,
     vjp,
-    without_quadratures,
 )
 from tfnode.solvers.foreign import drivable
 
@@ -72,9 +71,10 @@ class Adjoint(Gradient):
         def run(*inputs):
             with unrecorded(problem.solver):
                 trajectory = problem.solver.integrate(
-                    recorded(without_quadratures(problem.field)),
+                    recorded(problem.field),
                     problem.y0,
                     problem.times,
+                    quadratures=problem.quadratures,
                     final_only=problem.final_only,
                 )
             trajectory = cut(trajectory)
@@ -91,10 +91,10 @@ class Adjoint(Gradient):
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
 
-            return trajectory.states, grad
+            return [*trajectory.states, *trajectory.quadratures], grad
 
-        states = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return states, stats[0]
+        outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
+        return outputs, stats[0]
 
 
 def _normalized(cotangents):
@@ -113,15 +113,21 @@ def _normalized(cotangents):
 
 def _backward(problem, solver, sources, states, cotangents):
     """Gradients in `y0`, the times and the sources."""
-    size = len(problem.y0)
-    field, times = recorded(problem.replay), problem.times
+    size, times = len(problem.y0), problem.times
+    # The adjoint of a quadrature is constant.
+    cotangents, q_bar = cotangents[:size], cotangents[size:]
+
+    @recorded
+    def field(t, y):
+        dy, dq = problem.replay(t, y)
+        return [*dy, *dq]
 
     @recorded
     def augmented(t, state):
         # The product is linear in the cotangent, so the sign is cheapest there.
-        negative = [-a for a in state[size:]]
+        negative = [-a for a in (*state[size:], *q_bar)]
         dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], negative)
-        return [*dy, *y_bar], sources_bar
+        return [*dy[:size], *y_bar], sources_bar
 
     def segment(span, y, adjoint, g, goal, first_step):
         result = solver.integrate(
@@ -137,11 +143,14 @@ def _backward(problem, solver, sources, states, cotangents):
         stats = BackwardStats(*result.stats, error)
         return result.states[size:], result.quadratures, stats, step
 
-    def rate(t, y, adjoint):
-        """`adjoint . f(t, y)`: how the loss changes with the time at which y is read."""
+    def rate(t, y, adjoint, q_bar=q_bar):
+        """`adjoint . f(t, y)`: how the loss changes with the time at which y is read.
+
+        Quadratures are read at the last time alone.
+        """
         if not problem.time_gradient:
             return tf.zeros([], times.dtype)
-        return inner(adjoint, field(t, y), times.dtype)
+        return inner([*adjoint, *q_bar], field(t, y), times.dtype)
 
     g = [tf.zeros_like(read(s)) for s in sources]
     if problem.final_only:
@@ -152,7 +161,7 @@ def _backward(problem, solver, sources, states, cotangents):
         rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
     else:
         adjoint, g, stats, rates = _segments(
-            segment, rate, augmented, solver, times, states, cotangents, g
+            segment, rate, augmented, solver, times, states, cotangents, q_bar, g
         )
     first = -rate(times[0], problem.y0, adjoint)
     if not problem.final_only:
@@ -165,7 +174,7 @@ def _backward(problem, solver, sources, states, cotangents):
     return [*adjoint, tf.concat([first[tf.newaxis], rates], 0), *g]
 
 
-def _segments(segment, rate, augmented, solver, times, states, cotangents, g):
+def _segments(segment, rate, augmented, solver, times, states, cotangents, q_bar, g):
     """From each requested time back to the one before, last to first."""
     count = tf.shape(times)[0] - 1
     step, spent = tf.zeros([], times.dtype), 0
@@ -179,7 +188,10 @@ def _segments(segment, rate, augmented, solver, times, states, cotangents, g):
     def body(i, adjoint, g, stats, rates, step):
         t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]
         arriving = [tf.gather(c, i) for c in cotangents]
-        rates = rates.write(i - 1, rate(t, y, arriving))
+        is_last = tf.equal(i, count)
+        rates = rates.write(
+            i - 1, rate(t, y, arriving, [tf.where(is_last, a, tf.zeros_like(a)) for a in q_bar])
+        )
         jumped = [a + c for a, c in zip(adjoint, arriving)]
         span = tf.stack([t, tf.gather(times, i - 1)])
         goal = [tf.gather(s, i - 1) for s in states]

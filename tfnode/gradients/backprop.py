@@ -3,7 +3,7 @@
 import keras
 import tensorflow_probability as tfp
 
-from tfnode.gradients.problem import Gradient, Problem, without_quadratures
+from tfnode.gradients.problem import Gradient, Problem
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -27,8 +27,11 @@ class Backprop(Gradient):
                 "their derivatives have converged. Use 'adjoint' instead. "
                 f"Received: solver={problem.solver.solver}"
             )
-        field = without_quadratures(problem.field)
         trajectory = problem.solver.integrate(
-            field, problem.y0, problem.times, final_only=problem.final_only
+            problem.field,
+            problem.y0,
+            problem.times,
+            quadratures=problem.quadratures,
+            final_only=problem.final_only,
         )
-        return trajectory.states, trajectory.stats
+        return [*trajectory.states, *trajectory.quadratures], trajectory.stats

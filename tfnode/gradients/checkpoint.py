@@ -14,7 +14,6 @@ from tfnode.gradients.problem import (
     read,
     recorded,
     unrecorded,
-    without_quadratures,
 )
 from tfnode.solvers.stages import add, dense_slopes, increment
 
@@ -83,9 +82,10 @@ class Checkpoint(Gradient):
         def run(*inputs):
             with unrecorded(problem.solver):
                 trajectory = problem.solver.integrate(
-                    recorded(without_quadratures(problem.field)),
+                    recorded(problem.field),
                     problem.y0,
                     problem.times,
+                    quadratures=problem.quadratures,
                     final_only=problem.final_only,
                     max_states=self.max_states,
                 )
@@ -99,10 +99,10 @@ class Checkpoint(Gradient):
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
 
-            return trajectory.states, grad
+            return [*trajectory.states, *trajectory.quadratures], grad
 
-        states = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return states, stats[0]
+        outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
+        return outputs, stats[0]
 
 
 def _backward(problem, sources, trajectory, cotangents):
@@ -111,6 +111,8 @@ def _backward(problem, sources, trajectory, cotangents):
     tableau, record, steps = solver.tableau, trajectory.record, trajectory.stats.num_steps
     dense = None if final_only else tableau.dense
     rows = _rows(tableau, dense)
+    # Nothing depends on a quadrature, so the gradient in it is the same in all steps.
+    cotangents, q_bar = cotangents[: len(problem.y0)], cotangents[len(problem.y0) :]
     windows = _Windows(problem, record, steps)
 
     def body(n, y_bar, g, rates, window):
@@ -126,7 +128,7 @@ def _backward(problem, sources, trajectory, cotangents):
             # The solution lands on the times that are asked for.
             y_bar = add(y_bar, outputs.moments(0)[0])
         moments = outputs.moments(len(dense[0])) if dense is not None else None
-        y_bar, g_step, t_bar, h_bar = step.backward(y_bar, tableau.b, dense, moments)
+        y_bar, g_step, t_bar, h_bar = step.backward(y_bar, q_bar, tableau.b, dense, moments)
         if problem.time_gradient:
             by_t, by_h, by_times = rates
             if dense is not None:
@@ -213,7 +215,7 @@ class _Windows:
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
             ks = []
             for c, row in _rows(tableau, None):
-                ks.append(replay(t + c * h, _stage(y, row, h, ks)))
+                ks.append(replay(t + c * h, _stage(y, row, h, ks))[0])
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 
@@ -245,7 +247,7 @@ class _Step:
 
     def __init__(self, problem, sources, rows, t, h, y):
         self.problem, self.sources, self.rows, self.h = problem, sources, rows, h
-        self.ks, self.zs, self.ts, self.tapes = [], [], [], []
+        self.ks, self.qs, self.zs, self.ts, self.tapes = [], [], [], [], []
         for c, row in rows:
             # Each stage has tensors of its own, so that tapes tell them apart.
             z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
@@ -253,13 +255,14 @@ class _Step:
             with tf.GradientTape() as tape:
                 tape.watch([time, *z])
                 tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
-                k = problem.replay(time, z)
+                k, q = problem.replay(time, z)
             self.ks.append(k)
+            self.qs.append(q)
             self.zs.append(z)
             self.ts.append(time)
             self.tapes.append(tape)
 
-    def backward(self, y_bar, b, dense, moments):
+    def backward(self, y_bar, q_bar, b, dense, moments):
         """From the gradient in the end of the step to that in its beginning.
 
         Returns:
@@ -272,7 +275,9 @@ class _Step:
         if moments is not None:
             result = add(result, moments[0])
         if with_time:
-            h_bar += inner(y_bar, increment(b, tf.ones([], dtype), self.ks), dtype)
+            for bar, slopes in ((y_bar, self.ks), (q_bar, self.qs)):
+                if bar:
+                    h_bar += inner(bar, increment(b, tf.ones([], dtype), slopes), dtype)
         z_bars = [None] * len(rows)
         for i in reversed(range(len(rows))):
             weights, parts = [b[i] if i < len(b) else 0.0], [y_bar]
@@ -290,7 +295,8 @@ class _Step:
                 continue
             inputs = [*self.zs[i], *self.sources, *([self.ts[i]] if with_time else [])]
             k_bar = increment(weights, h, parts)
-            bars = gradients_or_zeros(self.tapes[i], self.ks[i], inputs, k_bar)
+            k_bar += [tf.cast(h * weights[0], x.dtype) * x for x in q_bar]
+            bars = gradients_or_zeros(self.tapes[i], [*self.ks[i], *self.qs[i]], inputs, k_bar)
             size = len(y_bar)
             z_bars[i] = bars[:size]
             result = add(result, z_bars[i])

@@ -18,10 +18,13 @@ class Problem(NamedTuple):
     """An initial value problem in the form that solvers and gradients work on.
 
     Attributes:
-        field: `field(t, y) -> dy` over lists of tensors, float32 or float64.
+        field: `field(t, y) -> (dy, dq)` over lists of tensors, float32 or float64: the
+            derivative and the integrands of the quadratures.
         replay: `field` for evaluations beside those of the forward solve: the same value,
             but no layer in it updates its state.
         y0: List of tensors, the state at `times[0]`.
+        quadratures: List of tensors, zeros like `dq`: the state never depends on them, so
+            that they have no part in the error that an adaptive solver controls.
         times: 1-D tensor of the solver's times.
         solver: A solver with `integrate`.
         time_gradient: Whether the gradient in `times` may be asked for.
@@ -34,6 +37,7 @@ class Problem(NamedTuple):
     field: Callable
     replay: Callable
     y0: list
+    quadratures: list
     times: tf.Tensor
     solver: Any
     time_gradient: bool = False
@@ -61,10 +65,11 @@ class BackwardStats(NamedTuple):
 
 
 class Gradient:
-    """Base of the gradient methods: `solve(problem) -> (states, stats)`.
+    """Base of the gradient methods: `solve(problem) -> (outputs, stats)`.
 
-    `states` is a list with a tensor for each component of the state, stacked over the
-    times, or the last state where `problem.final_only` is set.
+    `outputs` is a list with a tensor for each component of the state, stacked over the
+    times, or the last state where `problem.final_only` is set; and then the quadratures at
+    the last time.
     """
 
     def solve(self, problem: Problem):
@@ -106,11 +111,6 @@ class Gradient:
     def from_config(cls, config):
         """Makes a gradient method from what `get_config` returned."""
         return cls(**config)
-
-
-def without_quadratures(field):
-    """A field in the form that `integrate` calls, with no quadratures."""
-    return lambda t, y: (field(t, y), [])
 
 
 def unrecorded(solver):

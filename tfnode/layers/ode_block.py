@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfnode import gradients, solvers
+from tfnode import regularizers as path_regularizers
 from tfnode.integrate import caller, solve
 
 COSTS = (
@@ -37,6 +38,10 @@ class ODEBlock(keras.layers.Layer):
         gradient: A name, config or instance: see `tfnode.gradients`.
         times: At least two numbers, strictly increasing or decreasing.
         return_sequences: Whether to return the states at all `times` or the last one.
+        regularizers: A sequence of `tfnode.regularizers`, whose integral along the path is
+            added to the model's loss, with `layer.add_loss`; or a mapping of their names to
+            weights. In training alone: without `training=True` they are not evaluated.
+            A Runge-Kutta solver takes the same steps with them and without.
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
@@ -71,6 +76,7 @@ class ODEBlock(keras.layers.Layer):
         gradient="adjoint",
         times=(0.0, 1.0),
         return_sequences=False,
+        regularizers=(),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -91,6 +97,10 @@ class ODEBlock(keras.layers.Layer):
                 f"decreasing. Received: times={times}"
             )
         self.return_sequences = return_sequences
+        self.regularizers = path_regularizers.get(regularizers)
+        self._noisy = any(x.needs_product for x in self.regularizers)
+        if self._noisy:
+            self.seed_generator = keras.random.SeedGenerator()
 
     def build(self, inputs_shape, times_shape=None):
         if isinstance(self.dynamics, keras.layers.Layer):
@@ -138,7 +148,13 @@ class ODEBlock(keras.layers.Layer):
 
     def call(self, inputs, times=None, training=None):
         count = self._count if training is True else None
-        outputs, stats = solve(
+        integrand = None
+        if self.regularizers and training is True:
+            noise = None
+            if self._noisy:
+                noise = path_regularizers.draw_noise(inputs, self.seed_generator)
+            integrand = path_regularizers.integrand(self.regularizers, noise)
+        outputs, integral, stats = solve(
             self.dynamics,
             inputs,
             self.times if times is None else times,
@@ -146,7 +162,11 @@ class ODEBlock(keras.layers.Layer):
             self.gradient,
             final_only=not self.return_sequences,
             on_backward=count and (lambda s: count("backward", s)),
+            integrand=integrand,
         )
+        if integrand is not None:
+            # After the solve: within it, the layer's call context may be closed.
+            self.add_loss(integral)
         if count is not None:
             count("forward", stats)
         if self.return_sequences:
@@ -202,6 +222,7 @@ class ODEBlock(keras.layers.Layer):
             "gradient": gradients.serialize(self.gradient),
             "times": self.times,
             "return_sequences": self.return_sequences,
+            "regularizers": path_regularizers.serialize(self.regularizers),
         }
 
     @classmethod

@@ -17,6 +17,7 @@ def odenet(
     solver: Any = "rk38",
     gradient: Any = "adjoint",
     augment: int = 0,
+    regularizers: Any = (),
 ) -> keras.Model:
     """The Neural ODE classifier of the paper, with logits out.
 
@@ -42,6 +43,7 @@ def odenet(
             what torchdiffeq calls `rk4`.
         gradient: See `tfnode.gradients`.
         augment: Channels of zeros that are appended to the state (ANODE).
+        regularizers: Of the path, see `tfnode.ODEBlock` (RNODE).
 
     Returns:
         A `keras.Model`.
@@ -66,7 +68,7 @@ def odenet(
     if augment:
         x = Augment(augment)(x)
     dynamics = ConvDynamics(filters + augment, norm=norm)
-    x = ODEBlock(dynamics, solver=solver, gradient=gradient)(x)
+    x = ODEBlock(dynamics, solver=solver, gradient=gradient, regularizers=regularizers)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)  # (64,)
     outputs = keras.layers.Dense(num_classes, dtype="float32")(x)
     return keras.Model(inputs, outputs, name="odenet")

@@ -1,0 +1,202 @@
+"""Regularisers of the path that an ODE takes: simple dynamics are cheap to solve."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class PathRegularizer:
+    """Base of the regularisers: `weight` times the integral of `rate` along the path.
+
+    `weight * integral |dt| rate(derivative, product)` is added to the loss of the model.
+
+    Args:
+        weight: A finite number of at least 0.
+
+    Attributes:
+        needs_product: Whether `rate` looks at `product`, which costs a backward pass through
+            the dynamics at every evaluation.
+
+    Raises:
+        ValueError: If the weight is none.
+    """
+
+    needs_product = False
+
+    def __init__(self, weight):
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not 0.0 <= weight < float("inf"):
+            raise ValueError(
+                f"`weight` must be a finite number of at least 0. Received: weight={weight!r}"
+            )
+        self.weight = float(weight)
+
+    def rate(self, derivative, product):
+        """What is integrated, a scalar tensor, float32 or float64.
+
+        Args:
+            derivative: List of tensors `(batch, ...)`: the derivative `f(t, y)`.
+            product: List of tensors like it, `eps^T df/dy`; `None` where no regulariser
+                `needs_product`.
+        """
+        raise NotImplementedError
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"weight": self.weight}
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a regulariser from what `get_config` returned."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class KineticEnergy(PathRegularizer):
+    """Prefers slow motion, so that samples take short and straight ways.
+
+    ```
+    loss += weight * mean_batch( 1/d integral ||f(t, y(t))||^2 |dt| )
+    ```
+
+    with `d` the elements of the state of one sample. (The code of the paper has a factor of
+    1/2 besides: its coefficient is twice this weight.)
+
+    Args:
+        weight: A finite number of at least 0.
+
+    Example:
+    ```python
+    tfnode.ODEBlock(dynamics, "dopri5", regularizers=[tfnode.regularizers.KineticEnergy(0.01)])
+    ```
+
+    Reference: Finlay, Jacobsen, Nurbekyan, Oberman, *How to train your neural ODE: the world
+    of Jacobian and kinetic regularization* (2020), section 3.1.
+    """
+
+    def rate(self, derivative, product):
+        del product
+        return _mean_square(derivative)
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class JacobianFrobenius(PathRegularizer):
+    """Prefers dynamics that differ little from place to place.
+
+    ```
+    loss += weight * mean_batch( 1/d integral ||eps^T df/dy||^2 |dt| )
+    ```
+
+    an estimate without bias of the squared Frobenius norm of the Jacobian (Hutchinson), with
+    `d` the elements of the state of one sample. The elements of `eps` are 1 or -1 with equal
+    chances, drawn once for each solve and held through it, forward and backward. Where the
+    samples of a batch do not depend on each other, the Jacobian is that of one sample. Every
+    evaluation of the dynamics costs a vector-Jacobian product more, which must have a
+    derivative itself.
+
+    Args:
+        weight: A finite number of at least 0.
+
+    Example:
+    ```python
+    tfnode.ODEBlock(dynamics, regularizers=[tfnode.regularizers.JacobianFrobenius(0.01)])
+    ```
+
+    Reference: Finlay, Jacobsen, Nurbekyan, Oberman (2020), section 3.2; Hutchinson, *A
+    stochastic estimator of the trace of the influence matrix* (1990), for the noise.
+    """
+
+    needs_product = True
+
+    def rate(self, derivative, product):
+        del derivative
+        return _mean_square(product)
+
+
+_CLASSES = {c.__name__.lower(): c for c in (KineticEnergy, JacobianFrobenius)}
+
+
+def get(identifier: Any) -> tuple[PathRegularizer, ...]:
+    """The regularisers that an identifier stands for.
+
+    Args:
+        identifier: A sequence of regularisers and of configs made by `serialize`; or a
+            mapping of names, `"kineticenergy"` and `"jacobianfrobenius"`, to weights.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if isinstance(identifier, Mapping):
+        unknown = [name for name in identifier if name not in _CLASSES]
+        if unknown:
+            raise ValueError(
+                f"A regulariser is one of {sorted(_CLASSES)}. Received: {unknown[0]!r}"
+            )
+        return tuple(_CLASSES[name](weight) for name, weight in identifier.items())
+    if isinstance(identifier, (list, tuple)):
+        made = [
+            keras.saving.deserialize_keras_object(x) if isinstance(x, dict) else x
+            for x in identifier
+        ]
+        if all(isinstance(x, PathRegularizer) for x in made):
+            return tuple(made)
+    raise ValueError(
+        "`regularizers` must be a sequence of those of `tfnode.regularizers`, or a mapping of "
+        f"{sorted(_CLASSES)} to weights. Received: regularizers={identifier!r}"
+    )
+
+
+def serialize(regularizers: tuple) -> list:
+    """Configs, from which `get` makes equal regularisers."""
+    return [keras.saving.serialize_keras_object(x) for x in regularizers]
+
+
+def draw_noise(y: Any, seed: keras.random.SeedGenerator) -> Any:
+    """Noise for one solve: the structure of `y` in int8, -1 or 1.
+
+    No floats, so that no gradient method looks for the gradient in it.
+    """
+    return tf.nest.map_structure(
+        lambda x: tf.cast(2 * keras.random.randint(tf.shape(x), 0, 2, seed=seed) - 1, tf.int8), y
+    )
+
+
+def integrand(regularizers: tuple, noise: Any = None):
+    """What is integrated beside the state: the weighted sum of the regularisers' rates.
+
+    Args:
+        regularizers: A tuple of at least one.
+        noise: What `draw_noise` returned, where one of them `needs_product`.
+
+    Returns:
+        A function `(dynamics, t, y) -> (derivative, rate)`, the latter a scalar.
+    """
+
+    def evaluate(dynamics, t, y):
+        if noise is None:
+            derivative, product = dynamics(t, y), None
+        else:
+            leaves = tf.nest.flatten(y)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(leaves)
+                derivative = dynamics(t, y)
+            targets = tf.nest.flatten(derivative)
+            eps = [tf.cast(e, x.dtype) for e, x in zip(tf.nest.flatten(noise), targets)]
+            product = tape.gradient(
+                targets, leaves, eps, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+        flat = tf.nest.flatten(derivative)
+        rates = [x.weight * x.rate(flat, product) for x in regularizers]
+        return derivative, sum(rates[1:], rates[0])
+
+    return evaluate
+
+
+def _mean_square(tensors):
+    """The mean of the squares of all elements, at least in float32; 0 where there are none."""
+    dtype = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
+    total = sum(tf.reduce_sum(tf.square(tf.cast(x, dtype))) for x in tensors)
+    size = sum(tf.cast(tf.size(x), dtype) for x in tensors)
+    return total / tf.maximum(size, 1.0)
