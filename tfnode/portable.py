@@ -33,7 +33,7 @@ class PortableBlock(ODEBlock):
             pairs = [self.times]
         states = [inputs]
         for pair in pairs:
-            state, _ = solve(
+            state, _, _ = solve(
                 self.dynamics,
                 states[-1],
                 tf.constant(pair, tf.float32),
