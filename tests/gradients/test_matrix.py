@@ -54,6 +54,15 @@ def split(vector):
     return np.split(vector, np.cumsum(list(SIZES.values()))[:-1])
 
 
+def cells(values, slow):
+    """Values of a parameter, some of which are slow."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else [value]), marks=marks)
+        for value in values
+        for marks in [[pytest.mark.slow] if value in slow else []]
+    ]
+
+
 def make(name, settings):
     return type(solvers.get(name))(**settings[name])
 
@@ -145,7 +154,8 @@ def assert_close(actual, expected, error):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=error * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", RUNGE_KUTTA)
+# What differs from other cells in the coefficients alone, and takes long to trace.
+@pytest.mark.parametrize("name", cells(RUNGE_KUTTA, slow=["heun21", "tsit5"]))
 def test_discrete_gradients(name):
     """Equal to each other to rounding, and the derivative of what the solver computes.
 
@@ -159,19 +169,13 @@ def test_discrete_gradients(name):
         assert_close(backprop, central_difference(solution(name, coarse=True), vector), 1e-8)
 
 
-# What `test_discrete_gradients` shows to equal 'checkpoint', and what differs from other cells in
-# the coefficients alone, take long to trace.
-SLOW = [(name, "backprop") for name in ADAPTIVE]
+# 'backprop' equals 'checkpoint' by the test above.
+SLOW = [(name, "backprop") for name in ADAPTIVE] + [("tsit5", "adjoint")]
 SLOW += [(name, "adjoint_with_dopri5") for name in ("rk38", "heun21", "tsit5", "dopri8")]
 
 
 @pytest.mark.parametrize(
-    ("name", "method"),
-    [
-        pytest.param(name, method, marks=[pytest.mark.slow] if (name, method) in SLOW else [])
-        for name in FINE
-        for method in METHODS
-    ],
+    ("name", "method"), cells([(name, method) for name in FINE for method in METHODS], SLOW)
 )
 def test_every_solver_and_gradient(name, method):
     """Against the variational equations, and finite differences of the same solve."""

@@ -8,6 +8,7 @@ import tfnode
 from tfnode import solvers
 
 ADAPTIVE = ["heun21", "bosh3", "dopri5", "tsit5"]
+DENSE_ORDER = {"heun21": 2, "bosh3": 3, "dopri5": 4, "tsit5": 4}
 
 
 def solver(name, **kwargs):
@@ -54,6 +55,34 @@ def test_order_of_the_solution_and_of_the_estimate(name):
 
     assert slope(errors) == pytest.approx(tableau.order + 1, abs=0.25)
     assert slope(estimates) == pytest.approx(tableau.order, abs=0.25)
+
+
+@pytest.mark.parametrize(("name", "order"), DENSE_ORDER.items())
+@pytest.mark.parametrize("key", ["linear", "logistic", "gaussian"])
+def test_order_of_the_dense_output(name, order, key):
+    """Within one step of size h the error falls like h^(q+1)."""
+    problem, tableau = PROBLEMS[key], solver(name).tableau
+
+    def error(h):
+        def slope(c, y):
+            t = tf.constant(problem.t0 + c * h, tf.float64)
+            return problem.func(t, tf.constant(y)).numpy()
+
+        y0, stages = problem.y0.numpy(), []
+        rows = [*zip(tableau.c, tableau.a), (1.0, tableau.b)][: len(tableau.dense)]
+        for c, row in rows:
+            y = y0 + h * sum((a * k for a, k in zip(row, stages)), 0.0 * y0)
+            stages.append(slope(c, y))
+        errors = []
+        for theta in (0.2, 0.4, 0.6, 0.8):
+            weights = [np.polyval([*row[::-1], 0.0], theta) for row in tableau.dense]
+            y = y0 + h * sum(w * k for w, k in zip(weights, stages))
+            errors.append(np.abs(y - problem.solution(problem.t0 + theta * h)).max())
+        return max(errors)
+
+    sizes = np.array([0.02, 0.04, 0.08])
+    slope = np.polyfit(np.log(sizes), np.log([error(h) for h in sizes]), 1)[0]
+    assert slope > order + 0.75
 
 
 @pytest.mark.parametrize(("name", "method"), [("bosh3", "RK23"), ("dopri5", "RK45")])
