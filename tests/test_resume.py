@@ -180,6 +180,16 @@ def test_more_epochs(few, tmp_path, whole):
     assert run_dir.read_json(tmp_path / "config.json")["settings"]["epochs"] == 2
 
 
+def test_mirrored(few, tmp_path, whole):
+    """Variables of a strategy are saved and set as others are."""
+    settings = {"strategy": "mirrored"}
+    _run(few, _settings(epochs=1, **settings), log_dir=tmp_path)
+    _run(few, _settings(epochs=2, **settings), log_dir=tmp_path, resume=True)
+    rows = run_dir.read_history(tmp_path / "history.csv")
+    losses = [float(row["loss"]) for row in whole[0]["history"]]
+    assert [row["loss"] for row in rows] == pytest.approx(losses, rel=1e-4)
+
+
 def test_other_settings_are_refused(few, tmp_path):
     _run(few, _settings(), log_dir=tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -201,7 +201,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     recalibrate = callbacks.Recalibrate(batches(CALIBRATION_EPOCH), steps=min(steps, 100))
     divergence = callbacks.Divergence(batches)
     tensor_board = callbacks.TensorBoard(directory, write_graph=False)
-    tensor_board.forget(epoch, int(model.optimizer.iterations))
+    tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
     tested = [row["val_accuracy"] for row in earlier if row["val_accuracy"] is not None]
     save_best = callbacks.SaveBest(directory / run_dir.BEST, best=max(tested, default=-math.inf))
     if tested and tested.index(max(tested)) == epoch - 1:

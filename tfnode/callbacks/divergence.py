@@ -208,7 +208,7 @@ def _variables(model):
 
 
 def _values(model):
-    return [keras.ops.convert_to_tensor(v) for v in _variables(model)]
+    return [v.value.read_value() for v in _variables(model)]
 
 
 def _assign(model, values):
