@@ -106,7 +106,15 @@ def test_the_weighted_sum():
     both = loss(KineticEnergy(0.3), JacobianFrobenius(0.7))
     parts = 0.3 * loss(KineticEnergy(1.0)) + 0.7 * loss(JacobianFrobenius(1.0))
     np.testing.assert_allclose(both, parts, rtol=1e-6)
-    assert loss(KineticEnergy(0), JacobianFrobenius(0.0)) == 0.0
+    assert loss(KineticEnergy(0), JacobianFrobenius(1.0)) == loss(JacobianFrobenius(1.0))
+
+
+def test_weights_of_zero_cost_nothing():
+    block = ODEBlock(linear, regularizers=[KineticEnergy(0), JacobianFrobenius(0.0)])
+    block(START[np.newaxis], training=True)
+    assert block.losses == []
+    assert not hasattr(block, "seed_generator")
+    assert [x.weight for x in block.regularizers] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])

@@ -51,7 +51,7 @@ REFUSED = {
     # An argument, and what the message must name.
     "--nope=1": ("nope", *FLAGS),
     "--epoch=1": ("epoch", *FLAGS),
-    "--model=vgg": ("vgg", "ode", "resnet"),
+    "--model=vgg": ("vgg", "ode", "resnet", "anode", "rnode"),
     "--dataset=cifar": ("cifar", "auto", "mnist", "digits"),
     "--strategy=tpu": ("tpu", "none", "mirrored", "multi_worker"),
     "--strategy=multi_worker": ("TF_CONFIG", "cluster", "localhost", "worker", "index"),
@@ -104,6 +104,14 @@ def test_setting_of_the_other_model_is_refused(tmp_path):
     assert "filters" in message
     assert "Traceback" not in message
     assert "tensorflow" not in imported
+
+
+@pytest.mark.parametrize("model", ["anode", "rnode"])
+def test_configs_are_accepted(tmp_path, model):
+    """The settings pass; what fails is the folder of the data."""
+    status, message, _, _ = _train(tmp_path, f"--model={model}", "--dataset=mnist")
+    assert status == 1
+    assert "The data folder does not exist" in message
 
 
 @pytest.mark.parametrize("holds", [None, "train-images-idx3-ubyte"])

@@ -177,7 +177,7 @@ def _set_up(config):
 
 
 def _compiled_model(config):
-    arguments = {k: v for k, v in config.model.items() if k != "name"}
+    arguments = {k: v for k, v in config.model.to_dict().items() if k != "name"}
     model = getattr(models, config.model.name)(**arguments)
     model.compile(
         optimizer=keras.optimizers.Adam(config.learning_rate),

@@ -11,7 +11,7 @@ CHOICES = {
     "strategy": ("none", "mirrored", "multi_worker"),
     "deterministic": (False, True),
     "jit_compile": (False, True),
-    "model.name": ("odenet", "resnet18"),
+    "model.name": ("odenet", "resnet18", "anode"),
     "model.norm": ("batch", "group", "layer", None),
     # Without "bdf", whose dense Jacobian of a batch of images fits into no memory.
     "model.solver": (
@@ -30,12 +30,17 @@ RANGES = {
     "learning_rate": (1e-30, 1e30),
     "model.filters": (1, 2**16),
     "model.augment": (0, 2**16),
+    "model.tol": (1e-12, 1.0),
+    "model.regularizers.kineticenergy": (0.0, 1e30),
+    "model.regularizers.jacobianfrobenius": (0.0, 1e30),
 }
 
 # The settings of each model beside its name, all of which have a default.
+REGULARIZERS = ("regularizers.kineticenergy", "regularizers.jacobianfrobenius")
 MODELS = {
-    "odenet": ("filters", "norm", "solver", "gradient", "augment"),
+    "odenet": ("filters", "norm", "solver", "gradient", "augment", *REGULARIZERS),
     "resnet18": ("stem",),
+    "anode": ("filters", "augment", "tol", "gradient", *REGULARIZERS),
 }
 
 REQUIRED = ("name", *(name for name in (*CHOICES, *RANGES) if not name.startswith("model.")))

@@ -11,6 +11,7 @@ from keras import ops
 from tfnode import ODEBlock, solvers
 from tfnode.layers import (
     Augment,
+    BottleneckDynamics,
     ConcatConv2D,
     ConcatDense,
     ConvDynamics,
@@ -184,6 +185,24 @@ def test_dense_dynamics():
     np.testing.assert_allclose(layer(tf.constant(T), VECTORS), y, rtol=1e-5, atol=1e-5)
 
 
+def test_bottleneck_dynamics():
+    layer = BottleneckDynamics(5)
+    layer(tf.constant(T), IMAGES)
+    randomize(layer)
+    kernels, biases = layer.get_weights()[::2], layer.get_weights()[1::2]
+    assert [w.shape for w in kernels] == [(1, 1, 4, 5), (3, 3, 6, 5), (1, 1, 6, 3)]
+    y = IMAGES
+    for kernel, bias, activation in zip(kernels, biases, (ops.relu, ops.relu, lambda x: x)):
+        y = activation(ops.conv(with_time(y), kernel, padding="same") + bias)
+    np.testing.assert_allclose(layer(tf.constant(T), IMAGES), y, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("filters", [0, -1, 2.5, True])
+def test_bottleneck_dynamics_refuses(filters):
+    with pytest.raises(ValueError, match="Received"):
+        BottleneckDynamics(filters)
+
+
 @pytest.mark.parametrize("units", [7, (7,), [7]])
 def test_dense_dynamics_units(units):
     layer = DenseDynamics(units)
@@ -256,11 +275,12 @@ def test_conv_dynamics_refuses_channels():
         (lambda: ConvDynamics(3, norm="group"), IMAGES),
         (lambda: ConvDynamics(3, norm="layer"), IMAGES),
         (lambda: ConvDynamics(3, norm=None), IMAGES),
+        (lambda: BottleneckDynamics(4, "tanh"), IMAGES),
         (lambda: DenseDynamics([3, 2], "relu"), VECTORS),
         (lambda: ConcatConv2D(3, (1, 3), "tanh", use_bias=False), IMAGES),
         (lambda: ConcatDense(4, "tanh"), VECTORS),
     ],
-    ids=["batch", "group", "layer", "none", "dense", "concat_conv", "concat_dense"],
+    ids=["batch", "group", "layer", "none", "bottleneck", "dense", "concat_conv", "concat_dense"],
 )
 def test_save_and_load(make, y, tmp_path):
     model = keras.Sequential([keras.Input(y.shape[1:]), Augment(0), ODEBlock(make())])
@@ -279,11 +299,12 @@ def test_save_and_load(make, y, tmp_path):
     "make",
     [
         lambda dtype: DenseDynamics([3], dtype=dtype),
+        lambda dtype: BottleneckDynamics(3, dtype=dtype),
         lambda dtype: ConvDynamics(2, norm=None, dtype=dtype),
         lambda dtype: ConvDynamics(2, norm="group", dtype=dtype),
         lambda dtype: ConvDynamics(2, norm="batch", dtype=dtype),
     ],
-    ids=["dense", "conv", "group", "batch"],
+    ids=["dense", "bottleneck", "conv", "group", "batch"],
 )
 def test_the_policy_of_dynamics_is_that_of_their_layers(make, policy):
     """After a round trip too."""

@@ -1,4 +1,4 @@
-"""`odenet` and `resnet18`: sizes, options, dtypes, and that they learn."""
+"""`odenet`, `anode` and `resnet18`: sizes, options, dtypes, and that they learn."""
 
 import keras
 import numpy as np
@@ -123,6 +123,47 @@ def test_odenet_learns():
     assert history["accuracy"][1] > 0.8
     # Averages by time serve evaluation, too.
     assert model.evaluate(images, labels, verbose=0)[1] > 0.8
+
+
+# anode
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "channels"),
+    [({}, 85_462, 6), ({"filters": 92, "augment": 0}, 85_316, 1)],
+    ids=["anode", "node"],
+)
+def test_anode_of_the_paper(options, parameters, channels):
+    model = models.anode(**options)
+    assert model.count_params() == parameters
+    assert (model.input_shape, model.output_shape) == ((None, 28, 28, 1), (None, 10))
+    block = block_of(model)
+    assert block.input.shape == block.output.shape == (None, 28, 28, channels)
+    assert type(block.solver) is solvers.Dopri5
+    assert block.solver.rtol == block.solver.atol == 1e-3
+    assert model.layers[-1].activation is keras.activations.linear
+
+
+def test_anode_learns(tmp_path):
+    labels = np.arange(32) % 2
+    images = 0.3 * RNG.normal(size=(32, 6, 6, 1)).astype(np.float32)
+    images[labels == 1] += 1.0
+    model = models.anode((6, 6, 1), 2, filters=4, augment=1, regularizers={"kineticenergy": 0.01})
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"], jit_compile=False)
+    history = model.fit(images, labels, batch_size=8, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("options", [{"filters": 0}, {"augment": -1}, {"tol": 0.0}], ids=str)
+def test_anode_refuses(options):
+    with pytest.raises(ValueError, match="Received"):
+        models.anode(**options)
 
 
 # resnet18

@@ -1,6 +1,7 @@
 """Keras layers: the ODE block, and layers to build vector fields from."""
 
 from tfnode.layers.augment import Augment
+from tfnode.layers.bottleneck_dynamics import BottleneckDynamics
 from tfnode.layers.concat_conv2d import ConcatConv2D
 from tfnode.layers.concat_dense import ConcatDense
 from tfnode.layers.conv_dynamics import ConvDynamics
@@ -11,6 +12,7 @@ from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 
 __all__ = [
     "Augment",
+    "BottleneckDynamics",
     "ConcatConv2D",
     "ConcatDense",
     "ConvDynamics",

@@ -40,7 +40,8 @@ class ODEBlock(keras.layers.Layer):
         return_sequences: Whether to return the states at all `times` or the last one.
         regularizers: A sequence of `tfnode.regularizers`, whose integral along the path is
             added to the model's loss, with `layer.add_loss`; or a mapping of their names to
-            weights. In training alone: without `training=True` they are not evaluated.
+            weights. In training alone: without `training=True` they are not evaluated, nor
+            those whose weight is 0.
             A Runge-Kutta solver takes the same steps with them and without.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -98,7 +99,8 @@ class ODEBlock(keras.layers.Layer):
             )
         self.return_sequences = return_sequences
         self.regularizers = path_regularizers.get(regularizers)
-        self._noisy = any(x.needs_product for x in self.regularizers)
+        self._active = tuple(x for x in self.regularizers if x.weight > 0.0)
+        self._noisy = any(x.needs_product for x in self._active)
         if self._noisy:
             self.seed_generator = keras.random.SeedGenerator()
 
@@ -149,11 +151,11 @@ class ODEBlock(keras.layers.Layer):
     def call(self, inputs, times=None, training=None):
         count = self._count if training is True else None
         integrand = None
-        if self.regularizers and training is True:
+        if self._active and training is True:
             noise = None
             if self._noisy:
                 noise = path_regularizers.draw_noise(inputs, self.seed_generator)
-            integrand = path_regularizers.integrand(self.regularizers, noise)
+            integrand = path_regularizers.integrand(self._active, noise)
         outputs, integral, stats = solve(
             self.dynamics,
             inputs,
