@@ -1,9 +1,9 @@
 """Plain automatic differentiation through the solver."""
 
 import keras
-import tensorflow_probability as tfp
 
 from tfnode.gradients.problem import Gradient, Problem
+from tfnode.solvers.foreign import Foreign
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -21,12 +21,8 @@ class Backprop(Gradient):
     """
 
     def solve(self, problem: Problem):
-        if isinstance(getattr(problem.solver, "solver", None), tfp.math.ode.BDF):
-            raise ValueError(
-                "The gradient 'backprop' is wrong for BDF, whose Newton iterations stop before "
-                "their derivatives have converged. Use 'adjoint' instead. "
-                f"Received: solver={problem.solver.solver}"
-            )
+        if isinstance(problem.solver, Foreign):
+            _refuse_bdf(problem.solver.solver)
         trajectory = problem.solver.integrate(
             problem.field,
             problem.y0,
@@ -35,3 +31,15 @@ class Backprop(Gradient):
             final_only=problem.final_only,
         )
         return [*trajectory.states, *trajectory.quadratures], trajectory.stats
+
+
+def _refuse_bdf(solver):
+    # Slow to load, and there already where this is called.
+    import tensorflow_probability as tfp
+
+    if isinstance(solver, tfp.math.ode.BDF):
+        raise ValueError(
+            "The gradient 'backprop' is wrong for BDF, whose Newton iterations stop before "
+            "their derivatives have converged. Use 'adjoint' instead. "
+            f"Received: solver={solver}"
+        )
