@@ -194,7 +194,7 @@ REFUSED_TO_RESUME = {
     ("--overwrite",): (2, "Expected one of --resume and --overwrite"),
     ("--model=ode",): (2, "Expected --model=resnet"),
     ("--learning_rate=1",): (2, "Expected learning_rate=0.5. Received: learning_rate=1.0"),
-    ("--config.model.stem=cifar",): (2, "model.stem='imagenet'"),
+    ("--config.model.stem=small",): (2, "model.stem='imagenet'"),
     ("--epochs=2",): (2, "Expected epochs=3. Received: epochs=2"),
 }
 
