@@ -145,7 +145,7 @@ def limit_tensorflow(threads):
     tf.config.set_visible_devices([], "GPU")
 
 
-def keras_step(model, size):
+def keras_step(model, size, jit_compile=False):
     """The step of a Keras model as `fit` runs it, on a batch in memory."""
     import keras
     import tensorflow as tf
@@ -154,7 +154,7 @@ def keras_step(model, size):
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=False,
+        jit_compile=jit_compile,
     )
     x, y = (tf.constant(value) for value in batch(size))
     train = model.make_train_function() or model.train_function

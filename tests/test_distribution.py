@@ -15,6 +15,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfnode import distribution, run_dir, settings
 
@@ -73,6 +74,53 @@ def test_time_batch_normalization_in_a_loop(two_devices):
     # Recalibrated, all know the same.
     np.testing.assert_array_equal(*found["recalibrated"])
     np.testing.assert_allclose(found["recalibrated_read"], found["recalibrated"][0], rtol=1e-6)
+
+
+def test_gpu_without_libraries_is_explained_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(distribution, "DRIVER", tmp_path / "version")
+    assert distribution.use_devices("none").startswith("CPU (")
+    assert capsys.readouterr().err == ""  # No driver, no GPU.
+    (tmp_path / "version").touch()
+    assert distribution.use_devices("none").startswith("CPU (")
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "pip install 'tfnode[gpu]'" in message
+    # Hidden on purpose.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    distribution.use_devices("none")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_gpus_are_chosen_and_shared(monkeypatch, begun):
+    """What TensorFlow is asked for; too late, it refuses, and training goes on with what is."""
+    gpus = [types.SimpleNamespace(name=f"/physical_device:GPU:{i}") for i in range(2)]
+    visible, grows = list(gpus), []
+
+    def set_visible(devices, kind):
+        if begun:
+            raise RuntimeError("Visible devices cannot be modified after being initialized")
+        visible[:] = devices
+
+    config = types.SimpleNamespace(
+        list_physical_devices=lambda kind: gpus,
+        get_visible_devices=lambda kind: visible,
+        set_visible_devices=set_visible,
+        experimental=types.SimpleNamespace(
+            get_device_details=lambda gpu: {"device_name": f"H{gpu.name[-1]}"},
+            set_memory_growth=lambda gpu, enable: grows.append((gpu, enable)),
+        ),
+    )
+    monkeypatch.setattr(distribution, "tf", types.SimpleNamespace(config=config))
+    if begun:
+        assert distribution.use_devices("none") == "GPU (H0, H1)"
+        return
+    assert distribution.use_devices("none") == "GPU (H0)"
+    assert grows == [(gpus[0], True), (gpus[1], True)]
+    visible[:] = gpus
+    assert distribution.use_devices("mirrored") == "GPU (H0, H1)"
 
 
 def test_batch_size_that_replicas_cannot_share():

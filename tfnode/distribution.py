@@ -1,8 +1,43 @@
-"""Training on more than one device: the strategy, and its share of every batch."""
+"""The devices to train on: which, the strategy over several, and its share of every batch."""
+
+import os
+import pathlib
+import platform
+import sys
 
 import tensorflow as tf
 
 from tfnode import multi_worker
+
+DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+
+
+def use_devices(name):
+    """Takes the devices that a strategy of that name needs; returns what to call them.
+
+    The first GPU, or all with a strategy, or else the processor. Of a GPU's memory only what
+    is needed is taken, so that runs can share one. Both can be chosen only before TensorFlow
+    computes anything; in a process where it has, they stay as they are.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        if DRIVER.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
+            print(
+                "There is an NVIDIA GPU, but TensorFlow lacks CUDA libraries to use it, so this "
+                "is the processor. To install them: pip install 'tfnode[gpu]'",
+                file=sys.stderr,
+            )
+        return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
+    try:
+        if name == "none":
+            tf.config.set_visible_devices(gpus[:1], "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        pass
+    visible = tf.config.get_visible_devices("GPU")
+    details = tf.config.experimental.get_device_details
+    return "GPU (" + ", ".join(details(g).get("device_name", g.name) for g in visible) + ")"
 
 
 def strategy(name):

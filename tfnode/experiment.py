@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import io
 import math
-import os
 import pathlib
 import platform
 import subprocess
@@ -166,14 +165,7 @@ def _set_up(config):
     keras.config.set_dtype_policy(config.precision)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        # Leave the rest of the card to others, and let two runs share one.
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if not gpus:
-        return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
-    names = [tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in gpus]
-    return "GPU (" + ", ".join(names) + ")"
+    return distribution.use_devices(config.strategy)
 
 
 def _compiled_model(config):
