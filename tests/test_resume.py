@@ -157,6 +157,24 @@ def test_killed_in_the_middle_of_an_epoch(few, tmp_path, whole, monkeypatch, dyi
     assert resumed["epoch"] == dying_epoch
 
 
+@pytest.mark.parametrize("name", ["TensorBoard", "Backup"])
+def test_killed_at_the_end_of_an_epoch(few, tmp_path, whole, monkeypatch, name):
+    callback = getattr(callbacks, name)
+    on_epoch_end = callback.on_epoch_end
+
+    def die(self, epoch, logs=None):
+        if epoch == 1:
+            raise Killed
+        on_epoch_end(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callback, "on_epoch_end", die)
+        with pytest.raises(Killed):
+            _run(few, _settings(), log_dir=tmp_path)
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+
+
 def test_interrupted_by_hand(few, tmp_path, whole, monkeypatch):
     def interrupt(self, batch, logs=None):
         if self._epoch == 1:

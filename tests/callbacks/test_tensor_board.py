@@ -43,6 +43,7 @@ def _expected(epochs):
 
 
 def test_on_disk_after_every_epoch(tmp_path):
+    """What a checkpoint knows of must be there, even if a kill follows at once."""
     seen = []
 
     class Look(keras.callbacks.Callback):

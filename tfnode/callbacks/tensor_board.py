@@ -9,11 +9,9 @@ from tfnode.run_dir import replacing
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """`keras.callbacks.TensorBoard` without lost and without doubled epochs.
+    """`keras.callbacks.TensorBoard` that can forget epochs.
 
-    Keras's leaves what it wrote in memory for up to two minutes, where a kill loses it, and
-    an epoch that a resumed run repeats is in its files twice. This one has every epoch on
-    disk when it is over, and can forget epochs.
+    An epoch that a resumed run repeats is in the files of Keras's twice.
 
     Args:
         log_dir: The folder.
@@ -23,12 +21,6 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def __init__(self, log_dir, **kwargs):
         super().__init__(log_dir, **kwargs)
         self.directory = pathlib.Path(log_dir)
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        # Keras has no other way to its writers.
-        for writer in self._writers.values():
-            writer.flush()
 
     def forget(self, epoch, iterations):
         """Takes out of the event files what will be written again. Call it before `fit`.
