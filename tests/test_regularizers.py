@@ -335,6 +335,7 @@ print(json.dumps(losses))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jacobian", [0.0, 1.0])
 def test_two_replicas(jacobian):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

@@ -208,6 +208,7 @@ def test_mirrored(few, tmp_path, whole):
     assert [row["loss"] for row in rows] == pytest.approx(losses, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(few, tmp_path):
     _run(few, _settings(), log_dir=tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
