@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from runs import assert_same, results
 
 from tfnode import distribution, run_dir, settings
 
@@ -235,6 +236,7 @@ def _finish(process, status=0, seconds=300):
 
 def _workers(tmp_path, *arguments):
     """Two processes on this machine, each with a folder for temporary files."""
+    tmp_path.mkdir(exist_ok=True)
     sockets = [socket.socket() for _ in range(2)]
     for s in sockets:
         s.bind(("localhost", 0))
@@ -314,6 +316,28 @@ def test_process_that_dies_ends_the_other(tmp_path, lost):
     workers[lost].communicate()
     assert len(run_dir.read_history(directory / run_dir.HISTORY)) >= 1
     assert keras.models.load_model(directory / "best.keras")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_processes_go_on_after_one_was_killed(tmp_path, lost):
+    arguments = ["--epochs=3", "--deterministic"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for worker in _workers(tmp_path / "a", *arguments, f"--log_dir={whole}"):
+        _finish(worker)
+
+    workers = _workers(tmp_path / "b", *arguments, f"--log_dir={broken}")
+    for line in workers[0].stdout:
+        if line.startswith("Epoch 2/"):
+            break
+    workers[lost].send_signal(signal.SIGKILL)
+    _finish(workers[1 - lost], status=1, seconds=180)
+    workers[lost].communicate()
+    assert not (broken / run_dir.MODEL).exists()
+
+    for worker in _workers(tmp_path / "c", *arguments, "--resume", f"--log_dir={broken}"):
+        _finish(worker)
+    assert_same(broken, results(whole))
 
 
 @pytest.mark.slow

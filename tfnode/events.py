@@ -130,7 +130,7 @@ def _locate(solver, system, event, t0, direction):
     # The Illinois method, on steps of a fraction of the last one.
     def values_at(fraction):
         size = fraction * h
-        ks, _ = stages(solver.tableau, field, now.t, now.y, size, first=now.derivative)
+        ks, _ = stages(solver.tableau.rows, field, now.t, now.y, size, first=now.derivative)
         return event(now.t + size, add(now.y, increment(solver.tableau.b, size, ks)))
 
     one = tf.ones([], t0.dtype)

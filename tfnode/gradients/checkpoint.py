@@ -15,7 +15,7 @@ from tfnode.gradients.problem import (
     recorded,
     unrecorded,
 )
-from tfnode.solvers.stages import add, dense_slopes, increment
+from tfnode.solvers.stages import add, dense_slopes, increment, stages
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -170,7 +170,7 @@ def _backward(problem, sources, trajectory, cotangents):
 
 def _rows(tableau, dense):
     """The stages that a step needs: `(c, row of a)` each."""
-    rows = list(zip(tableau.c, tableau.a))
+    rows = tableau.rows
     if dense is None:
         # The derivative at the end is no part of the solution.
         return rows[:-1] if tableau.first_same_as_last else rows
@@ -213,9 +213,7 @@ class _Windows:
 
         def forward(m, y, window):
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
-            ks = []
-            for c, row in _rows(tableau, None):
-                ks.append(replay(t + c * h, _stage(y, row, h, ks))[0])
+            ks, _ = stages(_rows(tableau, None), replay, t, y, h)
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 

@@ -204,7 +204,7 @@ class AdaptiveStep(RungeKutta):
         lands = now.h >= remaining * (1.0 - 1e-3)
         t = tf.where(lands, end, now.t + direction * now.h)
         h = t - now.t
-        ks, qs = stages(self.tableau, field, now.t, now.y, h, first=now.derivative)
+        ks, qs = stages(self.tableau.rows, field, now.t, now.y, h, first=now.derivative)
         y = add(now.y, increment(self.tableau.b, h, ks))
         ratio = self._ratio(increment(self.tableau.b_error, h, ks), now.y, y, h.dtype)
         accept = ratio <= 1.0  # NaN is not.

@@ -188,7 +188,7 @@ class FixedStep(RungeKutta):
         return total(t_bar) - slope + tf.concat([tf.zeros_like(slope[:1]), slope[:-1]], 0)
 
     def _step(self, field, t, y, q, h):
-        ks, qs = stages(self.tableau, field, t, y, h)
+        ks, qs = stages(self.tableau.rows, field, t, y, h)
         y = add(y, increment(self.tableau.b, h, ks))
         return y, add(q, increment(self.tableau.b, h, qs)) if q else q
 

@@ -4,9 +4,8 @@ import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
-# Under XLA arrays have fixed sizes; whether a graph is for XLA, TensorFlow does not export.
+from tfnode.solvers.stages import compiled_by_xla
 
 
 class Record(NamedTuple):
@@ -47,8 +46,7 @@ class Recorder:
     """
 
     def __init__(self, max_states, total):
-        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        self.fixed = graph is not None and control_flow_util.GraphOrParentsInXlaContext(graph)
+        self.fixed = compiled_by_xla()  # Arrays have fixed sizes there.
         if self.fixed and total is None:
             raise ValueError(
                 "Under XLA the gradient 'checkpoint' needs a number of steps that is known when "

@@ -1,8 +1,18 @@
 """The arithmetic of explicit Runge-Kutta steps, over lists of tensors."""
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from tfnode.solvers.tableau import ButcherTableau
+
+# From here on, compiling the field once for each of them takes longer than a loop over them.
+STAGES_IN_A_LOOP = 8
+
+
+def compiled_by_xla():
+    """Whether what is being traced is compiled by XLA; TensorFlow does not export this."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    return graph is not None and control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def increment(weights, h, derivatives):
@@ -35,11 +45,11 @@ def add(left, right):
     return total
 
 
-def stages(tableau: ButcherTableau, field, t, y, h, first=None):
+def stages(rows, field, t, y, h, first=None):
     """Evaluates the stages of one step.
 
     Args:
-        tableau: The method.
+        rows: The method, `(c, row of a)` for each stage.
         field: `field(t, y) -> (dy, dq)` over lists of tensors: the derivative of the
             state and the integrands of the quadratures. The latter may depend on the
             state but the state never on them, so they need no stage values.
@@ -50,16 +60,51 @@ def stages(tableau: ButcherTableau, field, t, y, h, first=None):
     Returns:
         `(ks, qs)`: for each stage the list of derivatives and that of integrands.
     """
-    ks, qs = [], []
-    for i in range(tableau.stages):
-        if i == 0:
-            dy, dq = field(t, y) if first is None else first
-        else:
-            stage = add(y, increment(tableau.a[i], h, ks))
-            dy, dq = field(t + tableau.c[i] * h, stage)
+    if first is None:
+        first = field(t, y)
+    if len(rows) >= STAGES_IN_A_LOOP and compiled_by_xla():
+        return _stages_in_a_loop(rows, field, t, y, h, first)
+    ks, qs = [first[0]], [first[1]]
+    for c, row in rows[1:]:
+        dy, dq = field(t + c * h, add(y, increment(row, h, ks)))
         ks.append(dy)
         qs.append(dq)
     return ks, qs
+
+
+def _stages_in_a_loop(rows, field, t, y, h, first):
+    """The same, with the field compiled once."""
+    count, size = len(rows), len(y)
+    arrays = [
+        tf.TensorArray(x.dtype, count, element_shape=x.shape, clear_after_read=False)
+        for x in [*first[0], *first[1]]
+    ]
+    arrays = [array.write(0, x) for array, x in zip(arrays, [*first[0], *first[1]])]
+    times = tf.constant([c for c, _ in rows], h.dtype)
+    weights = tf.constant([[*row, *[0.0] * (count - len(row))] for _, row in rows], h.dtype)
+
+    def body(i, arrays):
+        # Not a matrix product, which GPUs may take in less precision.
+        scaled = [tf.reshape(h * weights[i], [count] + [1] * x.shape.rank) for x in y]
+        dy, dq = field(
+            t + times[i] * h,
+            [
+                x + tf.reduce_sum(tf.cast(w, x.dtype) * array.stack(), 0)
+                for x, w, array in zip(y, scaled, arrays)
+            ],
+        )
+        return i + 1, [array.write(i, x) for array, x in zip(arrays, [*dy, *dq])]
+
+    _, arrays = tf.while_loop(
+        lambda i, _: i < count,
+        body,
+        (tf.ones([], tf.int32), arrays),
+        maximum_iterations=count - 1,
+        parallel_iterations=1,
+    )
+    stacked = [array.stack() for array in arrays]
+    ks = [[x[i] for x in stacked[:size]] for i in range(count)]
+    return ks, [[x[i] for x in stacked[size:]] for i in range(count)]
 
 
 def dense_weights(tableau: ButcherTableau, theta):

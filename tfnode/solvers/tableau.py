@@ -84,6 +84,11 @@ class ButcherTableau:
         return len(self.b)
 
     @property
+    def rows(self) -> list[tuple[float, tuple[float, ...]]]:
+        """`(c, row of a)` for each stage."""
+        return list(zip(self.c, self.a))
+
+    @property
     def first_same_as_last(self) -> bool:
         """Whether the last stage is the derivative at the end of the step."""
         return self.a[-1] == self.b[:-1] and self.b[-1] == 0.0 and self.c[-1] == 1.0
