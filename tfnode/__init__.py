@@ -19,7 +19,7 @@ __all__ = [
     "solvers",
 ]
 
-_COMMANDS = ("tfnode.classify", "tfnode.export", "tfnode.report")
+_COMMANDS = ("tfnode.classify", "tfnode.export", "tfnode.report", "tfnode.reproduce.")
 
 
 def _runs_command():
@@ -28,7 +28,7 @@ def _runs_command():
     Its arguments shall not wait for TensorFlow. While Python looks for the module to
     run, `sys.argv[0]` is "-m".
     """
-    return sys.argv[:1] == ["-m"] and any(name in sys.orig_argv for name in _COMMANDS)
+    return sys.argv[:1] == ["-m"] and any(name.startswith(_COMMANDS) for name in sys.orig_argv)
 
 
 if not _runs_command():

@@ -2,26 +2,21 @@
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import math
 import pathlib
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 
 import keras
 import tensorflow as tf
 
-import tfnode
 from tfnode import callbacks, data, distribution, models, multi_worker, run_dir, settings
 from tfnode.callbacks.divergence import not_finite, short
+from tfnode.provenance import provenance
 
 # An epoch that no run comes to: its batches are in another order than any it trains on.
 CALIBRATION_EPOCH = 2**31
-PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 
 
 class TrainingError(RuntimeError):
@@ -236,16 +231,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
 
 def _record(config, dataset, device, earlier, epoch):
     """What goes into `config.json`; of a resumed run, `earlier` is what was there."""
-    now = {
-        "device": device,
-        "git_commit": _git_commit(),
-        "versions": {
-            "tfnode": tfnode.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    now = provenance(device)
     if earlier:
         resumed = [*earlier.get("resumed", []), {"epoch": epoch, **now}]
         return {**earlier, "settings": config.to_dict(), "resumed": resumed}
@@ -268,18 +254,6 @@ def _sha256(dataset):
     for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _git_commit():
-    """The commit of this code, marked where files differ from it; `None` outside of git."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        result = subprocess.run(
-            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
 
 
 def _announce(config, dataset, device, model, directory, epoch):

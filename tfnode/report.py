@@ -171,8 +171,14 @@ def _markdown(table):
         text = f"{value:,}" if isinstance(value, int) else " ".join(str(value).splitlines())
         return text.replace("|", "\\|")
 
-    lines = [list(TABLE.values()), ["---"] * len(TABLE)]
+    lines = [list(TABLE.values())]
     lines += [[cell(name, row[name]) for name in TABLE] for row in table]
+    return markdown(lines)
+
+
+def markdown(lines):
+    """A table in Markdown of lists of strings, the first of which are the columns."""
+    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

@@ -1,0 +1,81 @@
+"""What the commands of `tfnode.reproduce` share."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tfnode import plots, run_dir
+from tfnode.reproduce import command
+
+
+def _run(options):
+    if options.seed == 13:
+        raise ValueError("Expected luck. Received: seed=13")
+    figure, (axis,) = plots.new_figure()
+    axis.plot([1, 2])
+    rows = [["a", command.spread([1.0, 2.0, 3.0], 1)]]
+    return command.Results({"answer": 42}, ["name", "x"], rows, {"line": figure})
+
+
+def _main(*arguments):
+    parser = command.parser("topic", "What it does.")
+    parser.add_argument("--seeds", type=command.at_least(1), default=3)
+    return command.main(parser, _run, list(arguments))
+
+
+def test_files(tmp_path, capsys):
+    out = tmp_path / "new" / "topic"
+    assert _main(f"--out={out}", "--seed=7", "--seeds=2", "--quick") == 0
+    assert sorted(p.name for p in out.iterdir()) == ["line.png", "results.json", "table.md"]
+    assert (out / "table.md").read_text("utf-8") == (
+        "| name | x |\n| --- | --- |\n| a | 2.0 ± 1.0 |\n"
+    )
+    record = run_dir.read_json(out / "results.json")
+    assert record["results"] == {"answer": 42}
+    assert record["settings"] == {"seed": 7, "seeds": 2, "quick": True}
+    assert record["quick"] is True
+    assert record["command"] == "python -m tfnode.reproduce.topic"
+    assert {"device", "git_commit", "versions", "started", "seconds"} <= set(record)
+    assert str(tmp_path) not in (out / "results.json").read_text()
+    assert all(name in capsys.readouterr().out for name in ["line.png"])
+
+
+@pytest.mark.parametrize(
+    "argument, named",
+    [
+        ("--unknown=1", "--unknown"),
+        ("--see=1", "--see"),
+        ("--seed=-1", "--seed"),
+        ("--seed=1.5", "--seed"),
+        ("--seed=99999999999", "--seed"),
+        ("--seeds=0", "--seeds"),
+        ("rest", "rest"),
+    ],
+)
+def test_refused(argument, named, capsys):
+    with pytest.raises(SystemExit) as error:
+        _main(argument)
+    assert error.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    assert _main(f"--out={tmp_path}", "--seed=13") == 1
+    (tmp_path / "file").touch()
+    assert _main(f"--out={tmp_path / 'file'}") == 1
+    assert capsys.readouterr().err.count("\n") == 2
+    assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("topic", [])  # Each topic adds its name.
+def test_refuses_before_tensorflow(topic):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"tfnode.reproduce.{topic}", "--unknown"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 2
+    assert "unrecognized arguments: --unknown" in result.stderr
+    assert "tensorflow" not in result.stderr
