@@ -1,6 +1,10 @@
 """The paper's Neural ODE classifier.
 
 Command: python train.py --model=ode
+The controls that belong beside it, without the ODE block and with a residual block in its place:
+    python train.py --model=ode --config.name=no_block --config.model.block=False
+    python train.py --model=ode --config.name=residual --config.model.solver=euler \
+        --config.model.gradient=backprop
 Expected: 98.85 % test accuracy on MNIST after ten epochs, about 150 s an epoch on two cores.
 """
 
@@ -17,9 +21,12 @@ def get_config():
     config.model = ml_collections.ConfigDict(
         {
             "name": "odenet",
+            "block": True,
             "filters": 64,
             "norm": "batch",
             "solver": "rk38",
+            "num_steps": ml_collections.config_dict.placeholder(int),
+            "tol": ml_collections.config_dict.placeholder(float),
             "gradient": "adjoint",
             "augment": 0,
         }

@@ -24,6 +24,7 @@ def get_config():
             "filters": 64,
             "norm": "group",
             "solver": "dopri5",
+            "tol": ml_collections.config_dict.placeholder(float),
             "gradient": "adjoint",
             "augment": 0,
             "regularizers": {"kineticenergy": 0.01, "jacobianfrobenius": 0.01},

@@ -59,6 +59,9 @@ BAD = {
     "model.solver": ["rk5", "RK4", "bdf", None, 4],
     "model.gradient": ["magic", None],
     "model.augment": [-1, 0.0, None],
+    "model.block": [1, None, "ode"],
+    "model.num_steps": [0, 2.0, True],
+    "model.tol": [1e-5, 0.0, "1e-3"],  # The first is for adaptive solvers.
     "model.name": ["vgg", None],
     "model.stem": ["small"],  # Of the other model.
     "model": [5, {}, None],
@@ -93,3 +96,33 @@ def test_missing_settings(config, name):
 def test_model_settings_have_defaults(config):
     config.model = ml_collections.ConfigDict({"name": "odenet"})
     settings.check(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.block": False},
+        {"model.num_steps": 4},
+        {"model.num_steps": None, "model.tol": None},
+        {"model.solver": "dopri5", "model.tol": 1e-5},
+    ],
+    ids=str,
+)
+def test_settings_of_the_block(config, changes):
+    config.update_from_flattened_dict(changes)
+    settings.check(config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.block": False, "model.augment": 5},
+        {"model.num_steps": 4, "model.solver": "dopri5"},
+        {"model.tol": 1e-3, "model.solver": "rk4"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_block_that_would_have_no_part(config, changes):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match="Received: model"):
+        settings.check(config)

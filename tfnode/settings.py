@@ -5,6 +5,9 @@ import os
 import re
 from typing import NamedTuple
 
+FIXED_STEP = ("euler", "midpoint", "heun", "rk4", "rk38")
+ADAPTIVE = ("heun21", "bosh3", "dopri5", "tsit5", "dopri8")
+
 CHOICES = {
     "dataset": ("auto", "mnist", "digits"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
@@ -12,12 +15,10 @@ CHOICES = {
     "deterministic": (False, True),
     "jit_compile": (False, True),
     "model.name": ("odenet", "resnet18", "anode"),
+    "model.block": (True, False),
     "model.norm": ("batch", "group", "layer", None),
     # Without "bdf", whose dense Jacobian of a batch of images fits into no memory.
-    "model.solver": (
-        *("euler", "midpoint", "heun", "rk4", "rk38"),
-        *("heun21", "bosh3", "dopri5", "tsit5", "dopri8"),
-    ),
+    "model.solver": (*FIXED_STEP, *ADAPTIVE),
     "model.gradient": ("adjoint", "checkpoint", "backprop"),
     "model.stem": ("imagenet", "small"),
 }
@@ -30,6 +31,7 @@ RANGES = {
     "learning_rate": (1e-30, 1e30),
     "model.filters": (1, 2**16),
     "model.augment": (0, 2**16),
+    "model.num_steps": (1, 2**16),
     "model.tol": (1e-12, 1.0),
     "model.regularizers.kineticenergy": (0.0, 1e30),
     "model.regularizers.jacobianfrobenius": (0.0, 1e30),
@@ -38,10 +40,16 @@ RANGES = {
 # The settings of each model beside its name, all of which have a default.
 REGULARIZERS = ("regularizers.kineticenergy", "regularizers.jacobianfrobenius")
 MODELS = {
-    "odenet": ("filters", "norm", "solver", "gradient", "augment", *REGULARIZERS),
+    "odenet": (
+        *("block", "filters", "norm", "solver", "num_steps", "tol", "gradient", "augment"),
+        *REGULARIZERS,
+    ),
     "resnet18": ("stem",),
     "anode": ("filters", "augment", "tol", "gradient", *REGULARIZERS),
 }
+
+# Of a model: the solver's own value where they are None.
+OPTIONAL = {"odenet": ("model.num_steps", "model.tol")}
 
 REQUIRED = ("name", *(name for name in (*CHOICES, *RANGES) if not name.startswith("model.")))
 
@@ -75,14 +83,6 @@ def check(config):
             raise ValueError(
                 f"{name} must be one of {', '.join(map(str, valid))}. Received: {name}={value!r}"
             )
-    for name, (low, high) in RANGES.items():
-        value = settings.get(name, low)
-        kind = int if isinstance(low, int) else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            raise ValueError(
-                f"{name} must be {'an integer' if kind is int else 'a number'} from {low} to "
-                f"{high}. Received: {name}={value!r}"
-            )
     model = settings["model.name"]
     valid = (*REQUIRED, "model.name", *(f"model.{name}" for name in MODELS[model]))
     unknown = [name for name in settings if name not in valid]
@@ -91,8 +91,38 @@ def check(config):
             f"The model {model} takes the settings {', '.join(valid)}. Received: "
             f"{unknown[0]}={settings[unknown[0]]!r}"
         )
+    optional = OPTIONAL.get(model, ())
+    for name, (low, high) in RANGES.items():
+        value = settings.get(name, low)
+        if value is None and name in optional:
+            continue
+        kind = int if isinstance(low, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            raise ValueError(
+                f"{name} must be {'an integer' if kind is int else 'a number'} from {low} to "
+                f"{high}. Received: {name}={value!r}"
+            )
+    if model == "odenet":
+        _check_block(settings)
     if settings["strategy"] == "multi_worker":
         cluster()
+
+
+def _check_block(settings):
+    """Refuses settings of the ODE block that would have no part."""
+    block, augment = settings.get("model.block", True), settings.get("model.augment", 0)
+    if augment and not block:
+        raise ValueError(
+            "model.augment must be 0 without the ODE block, since it gives that channels to move "
+            f"through. Received: model.augment={augment}, model.block={block}"
+        )
+    solver = settings.get("model.solver", "rk38")
+    for name, solvers in (("model.num_steps", FIXED_STEP), ("model.tol", ADAPTIVE)):
+        if settings.get(name) is not None and solver not in solvers:
+            raise ValueError(
+                f"{name} is for the solvers {', '.join(solvers)}. Received: "
+                f"{name}={settings[name]}, model.solver={solver}"
+            )
 
 
 def _flat(config, prefix=""):

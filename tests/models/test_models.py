@@ -86,6 +86,35 @@ def test_odenet_augmented():
     assert model(np.ones((1, 12, 12, 2), np.float32)).shape == (1, 3)
 
 
+def test_odenet_without_its_block():
+    whole, control = models.odenet(filters=4), models.odenet(filters=4, block=False)
+    assert not any(isinstance(layer, ODEBlock) for layer in control.layers)
+    removed = block_of(whole).count_params()
+    assert removed > 0
+    assert control.count_params() == whole.count_params() - removed
+    assert control(np.ones((1, 28, 28, 1), np.float32)).shape == (1, 10)
+
+
+def test_odenet_with_a_residual_block_for_control():
+    options = {"filters": 4, "norm": "group"}
+    model = models.odenet((12, 12, 1), 3, solver="euler", gradient="backprop", **options)
+    assert model.count_params() == models.odenet((12, 12, 1), 3, **options).count_params()
+    block = block_of(model)
+    y = tf.constant(RNG.normal(size=(2, 4, 4, 4)), tf.float32)
+    np.testing.assert_allclose(block(y), y + block.dynamics(tf.constant(0.0), y), atol=1e-6)
+
+
+def test_odenet_solvers_take_steps_and_tolerances():
+    options = {"input_shape": (12, 12, 1), "filters": 2}
+    assert block_of(models.odenet(solver="rk4", num_steps=3, **options)).solver.num_steps == 3
+    solver = block_of(models.odenet(solver="dopri5", tol=1e-5, **options)).solver
+    assert type(solver) is solvers.Dopri5
+    assert (solver.rtol, solver.atol) == (1e-5, 1e-5)
+    own = solvers.Dopri5(rtol=0.1, max_steps=7)
+    solver = block_of(models.odenet(solver=own, tol=1e-5, **options)).solver
+    assert (solver.rtol, solver.max_steps, own.rtol) == (1e-5, 7, 0.1)
+
+
 def test_the_smallest_image():
     model = models.odenet((6, 6, 1), 2, filters=2)
     assert block_of(model).output.shape == (None, 1, 1, 2)
@@ -102,6 +131,11 @@ def test_the_smallest_image():
         {"solver": "rk5"},
         {"gradient": "adjiont"},
         {"augment": -1},
+        {"augment": 2, "block": False},
+        {"num_steps": 0},
+        {"solver": "dopri5", "num_steps": 2},
+        {"solver": "rk4", "tol": 1e-3},
+        {"solver": "dopri5", "tol": 0.0},
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from tfnode import solvers
 from tfnode.layers import Augment, ConvDynamics, ODEBlock
 from tfnode.layers.conv_dynamics import normalization
 
@@ -18,6 +19,9 @@ def odenet(
     gradient: Any = "adjoint",
     augment: int = 0,
     regularizers: Any = (),
+    block: bool = True,
+    num_steps: int | None = None,
+    tol: float | None = None,
 ) -> keras.Model:
     """The Neural ODE classifier of the paper, with logits out.
 
@@ -34,6 +38,10 @@ def odenet(
     averages of each stage time apart, where the paper's code mixes them into one and loses
     tens of points of accuracy in evaluation.
 
+    Two controls belong beside any claim for the ODE block. `block=False` is the network
+    without it, and nothing in its place. `solver="euler", gradient="backprop"` makes it one
+    residual block of the same parameters, `y + f(0, y)`.
+
     Args:
         input_shape: `(height, width, channels)`, at least 6x6.
         num_classes: Number of logits.
@@ -44,6 +52,10 @@ def odenet(
         gradient: See `tfnode.gradients`.
         augment: Channels of zeros that are appended to the state (ANODE).
         regularizers: Of the path, see `tfnode.ODEBlock` (RNODE).
+        block: Whether there is an ODE block. Without it, `solver` and what follows have no
+            part, and `augment` must be 0.
+        num_steps: Steps of a fixed-step solver, instead of the solver's own number.
+        tol: Relative and absolute tolerance of an adaptive solver, instead of its own.
 
     Returns:
         A `keras.Model`.
@@ -65,10 +77,31 @@ def odenet(
         x = norm_layer(x)
     x = keras.layers.ReLU()(x)
     x = keras.layers.Conv2D(filters, 4, strides=2)(x)  # (12, 12, 64)
+    if augment and not block:
+        raise ValueError(
+            "`augment` gives the ODE block channels to move through: without the block it must "
+            f"be 0. Received: augment={augment}, block={block}"
+        )
     if augment:
         x = Augment(augment)(x)
-    dynamics = ConvDynamics(filters + augment, norm=norm)
-    x = ODEBlock(dynamics, solver=solver, gradient=gradient, regularizers=regularizers)(x)
+    if block:
+        dynamics = ConvDynamics(filters + augment, norm=norm)
+        solver = _solver(solver, num_steps, tol)
+        x = ODEBlock(dynamics, solver=solver, gradient=gradient, regularizers=regularizers)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)  # (64,)
     outputs = keras.layers.Dense(num_classes, dtype="float32")(x)
     return keras.Model(inputs, outputs, name="odenet")
+
+
+def _solver(identifier, num_steps, tol):
+    """The solver that `identifier` stands for, with what of the rest is not `None`."""
+    changes = {"num_steps": num_steps, "rtol": tol, "atol": tol}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    solver = solvers.get(identifier)
+    config = solver.get_config() if changes else {}
+    if not changes.keys() <= config.keys():
+        raise ValueError(
+            "`num_steps` is for solvers of fixed steps, `tol` for adaptive ones. "
+            f"Received: solver={identifier!r}, num_steps={num_steps}, tol={tol}"
+        )
+    return type(solver).from_config({**config, **changes}) if changes else solver
