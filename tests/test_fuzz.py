@@ -229,7 +229,7 @@ def write_report(runs, folder):
         assert messages.getvalue().count("\n") == 1
         assert not out.exists()
         return False
-    files = {"table.md", "table.json", *(f"{name}.png" for name in report.FIGURES)}
+    files = {"table.md", "table.json", *(f"{name}.png" for name in report._figures("accuracy"))}
     assert {path.name for path in out.iterdir()} == files
     assert all(path.stat().st_size for path in out.iterdir())
     table = run_dir.read_json(out / "table.json")["runs"]

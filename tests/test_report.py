@@ -130,6 +130,37 @@ def test_table(tmp_path):
     assert values["NFE forward"] == "-"
 
 
+def _make_series_run(folder):
+    """A run that is judged by RMSE, of which less is better."""
+    _make_run(folder)
+    rows = [
+        {**dict.fromkeys(run_dir.history_columns("rmse")), "epoch": n, "val_rmse": value}
+        for n, value in enumerate((0.5, 0.25, 0.375), 1)
+    ]
+    run_dir.write_history(folder / run_dir.HISTORY, rows)
+    return folder
+
+
+def test_runs_judged_by_rmse(tmp_path):
+    report.write_report([_make_series_run(tmp_path / "latent_ode")], tmp_path / "out")
+    assert _names(tmp_path / "out") == sorted(name.replace("accuracy", "rmse") for name in FILES)
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
+    assert (row["val_rmse"], row["best_val_rmse"]) == (0.375, 0.25)
+    header, _, line = (tmp_path / "out" / "table.md").read_text().splitlines()
+    cells = ([c.strip() for c in text.strip("|").split("|")] for text in (header, line))
+    values = dict(zip(*cells))
+    assert values["test RMSE"] == "0.3750"
+    assert values["best test RMSE"] == "0.2500"
+    assert not any("accuracy" in name or "gap" in name for name in values)
+
+
+def test_runs_of_different_scores(tmp_path, capsys):
+    runs = [_make_run(tmp_path / "ode"), _make_series_run(tmp_path / "latent_ode")]
+    assert report.main([*map(str, runs), "--out", str(tmp_path / "out")]) == 1
+    assert "Expected runs of one score" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_history_with_gaps(tmp_path):
     run = tmp_path / "run"
     run.mkdir()

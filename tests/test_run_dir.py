@@ -157,6 +157,26 @@ def test_history_reads_back(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_history_of_another_score(tmp_path):
+    columns = tuple(name.replace("accuracy", "rmse") for name in run_dir.HISTORY_COLUMNS)
+    assert run_dir.history_columns("rmse") == columns
+    rows = [{**dict.fromkeys(columns), "epoch": n, "val_rmse": 2.0 - n} for n in (1.0, 2.0)]
+    path = tmp_path / "history.csv"
+    run_dir.write_history(path, rows)
+    assert run_dir.read_history(path) == rows
+    assert path.read_text().splitlines()[0] == ",".join(columns)
+
+
+@pytest.mark.parametrize("score, best", [("accuracy", 2), ("rmse", 3)])
+def test_best_row(score, best):
+    values = [None, 0.5, 0.25, 0.5, 0.25]
+    rows = [{"epoch": n, score: 0.0, f"val_{score}": v} for n, v in enumerate(values, 1)]
+    assert run_dir.score_of(rows) == score
+    assert run_dir.best_row(rows)["epoch"] == best
+    assert run_dir.best_row(rows[:1]) is None
+    assert run_dir.best_row([]) is None
+
+
 def test_history_without_rows(tmp_path):
     run_dir.write_history(tmp_path / "history.csv", [])
     assert run_dir.read_history(tmp_path / "history.csv") == []

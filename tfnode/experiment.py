@@ -11,7 +11,7 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from tfnode import callbacks, data, distribution, models, multi_worker, run_dir, settings
+from tfnode import callbacks, data, distribution, models, multi_worker, plots, run_dir, settings
 from tfnode.callbacks.divergence import not_finite, short
 from tfnode.provenance import provenance
 
@@ -134,7 +134,7 @@ def _train(config, dataset, model, directory, strategy, backup, earlier):
         _save(model, directory)
     metrics = _metrics(config, dataset, model, directory, ending)
     run_dir.write_json(directory / run_dir.METRICS, metrics)
-    _summarise(config, metrics, directory)
+    _summarise(config, dataset, metrics, directory)
     if by_hand:
         raise error
     if error is not None:
@@ -189,9 +189,11 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     divergence = callbacks.Divergence(batches)
     tensor_board = callbacks.TensorBoard(directory, write_graph=False)
     tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
-    tested = [row["val_accuracy"] for row in earlier if row["val_accuracy"] is not None]
-    save_best = callbacks.SaveBest(directory / run_dir.BEST, best=max(tested, default=-math.inf))
-    if tested and tested.index(max(tested)) == epoch - 1:
+    score, best = f"val_{dataset.score}", run_dir.best_row(earlier)
+    save_best = callbacks.SaveBest(
+        directory / run_dir.BEST, score, best and best[score], run_dir.SCORES[dataset.score]
+    )
+    if best and best["epoch"] == epoch:
         # Perhaps killed between the checkpoint and this.
         save_best.save(model)
     listeners = [
@@ -199,7 +201,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
         callbacks.SolverStats(),
         divergence,
         # What these write of an epoch that has no checkpoint yet is taken back on resuming.
-        callbacks.CurveExport(directory),
+        callbacks.CurveExport(directory, dataset.score),
         tensor_board,
         backup,
         save_best,
@@ -263,7 +265,7 @@ def _announce(config, dataset, device, model, directory, epoch):
     print(f"device: {device}")
     print(
         f"data: {dataset.name}, {len(dataset.y_train):,} training and "
-        f"{len(dataset.y_test):,} test images, from {dataset.source}"
+        f"{len(dataset.y_test):,} test samples, from {dataset.source}"
     )
     print(f"model: {config.name} ({model.name}), {model.count_params():,} parameters")
     print(f"results: {directory}", flush=True)
@@ -277,9 +279,8 @@ def _metrics(config, dataset, model, directory, ending):
     rows = run_dir.read_history(path) if path.exists() else []
     # JSON has no NaN, which is what a loss that diverged is.
     rows = [{k: v if v is None or math.isfinite(v) else None for k, v in r.items()} for r in rows]
-    last = rows[-1] if rows else dict.fromkeys(run_dir.HISTORY_COLUMNS)
-    tested = [row for row in rows if row["val_accuracy"] is not None]
-    best = max(tested, key=lambda row: row["val_accuracy"], default=last)
+    last = rows[-1] if rows else dict.fromkeys(run_dir.history_columns(dataset.score))
+    score, best = f"val_{dataset.score}", run_dir.best_row(rows) or last
     # The first epoch traces and compiles.
     seconds = sorted(row["seconds"] for row in rows[1:] or rows)
     return {
@@ -290,20 +291,22 @@ def _metrics(config, dataset, model, directory, ending):
         "interrupted": ending == "interrupted",
         "diverged": ending == "diverged",
         "final": last,
-        "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]},
+        "best": {"epoch": best["epoch"], score: best[score]},
         "median_seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
     }
 
 
-def _summarise(config, metrics, directory):
-    final, best = metrics["final"], metrics["best"]
+def _summarise(config, dataset, metrics, directory):
+    score = f"val_{dataset.score}"
+    final, best = metrics["final"][score], metrics["best"][score]
     files = ", ".join(name for name in run_dir.CONTENTS if (directory / name).exists())
-    if final["val_accuracy"] is None:
+    if final is None:
         print(f"{config.name}: no epoch was finished; wrote {directory}/: {files}")
         return
     print(
-        f"{config.name}: test accuracy {100 * final['val_accuracy']:.2f} % on "
-        f"{metrics['dataset']} after {metrics['epochs']} epochs (best "
-        f"{100 * best['val_accuracy']:.2f} % in epoch {best['epoch']:.0f}), "
+        f"{config.name}: test {plots.label(dataset.score)} "
+        f"{run_dir.score_text(dataset.score, final)} on {metrics['dataset']} after "
+        f"{metrics['epochs']} epochs (best {run_dir.score_text(dataset.score, best)} in epoch "
+        f"{metrics['best']['epoch']:.0f}), "
         f"{metrics['median_seconds_per_epoch']:.1f} s an epoch; wrote {directory}/: {files}"
     )

@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tfnode.run_dir import replacing
+from tfnode.run_dir import replacing, score_of
 
 
 def new_figure(columns=1, width=5.0, height=3.6):
@@ -32,6 +32,11 @@ def draw_curves(axis, curves, ylabel):
         axis.legend(axis.get_lines(), [label.replace("$", r"\$") for label in curves])
 
 
+def label(name):
+    """What figures and tables call a column or a figure."""
+    return name.replace("rmse", "RMSE").replace("_", " ")
+
+
 def column(rows, name):
     """`(epochs, values)` of one column of a history, without its gaps."""
     pairs = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
@@ -46,9 +51,9 @@ def save(figure, path):
 
 
 def save_history(rows, path):
-    """The two figures of one run: loss and accuracy, train and test."""
+    """The two figures of one run: loss and score, train and test."""
     figure, axes = new_figure(columns=2)
-    for axis, name in zip(axes, ("loss", "accuracy")):
+    for axis, name in zip(axes, ("loss", score_of(rows))):
         curves = {"train": column(rows, name), "test": column(rows, f"val_{name}")}
-        draw_curves(axis, curves, name)
+        draw_curves(axis, curves, label(name))
     save(figure, path)

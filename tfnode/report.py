@@ -1,7 +1,8 @@
 """`python -m tfnode.report RUN_DIR... --out DIR`: curves of any runs, overlaid.
 
 Writes the paper's four figures (training and testing, loss and accuracy) and a table in
-Markdown and JSON. Reads files only, and imports no TensorFlow.
+Markdown and JSON; for runs on time series with RMSE in place of accuracy. Reads files only,
+and imports no TensorFlow.
 """
 
 import argparse
@@ -14,32 +15,42 @@ from tfnode.run_dir import (
     HISTORY,
     METRICS,
     RunError,
+    best_row,
     read_history,
     read_json,
     replacing,
+    score_of,
+    score_text,
     write_json,
 )
 
-FIGURES = {
-    "training_loss": "loss",
-    "training_accuracy": "accuracy",
-    "testing_loss": "val_loss",
-    "testing_accuracy": "val_accuracy",
-}
 
-TABLE = {
-    "run": "run",
-    "dataset": "data",
-    "parameters": "parameters",
-    "epochs": "epochs",
-    "accuracy": "training accuracy",
-    "val_accuracy": "test accuracy",
-    "best_val_accuracy": "best test accuracy",
-    "largest_gap": "largest gap",
-    "seconds_per_epoch": "seconds an epoch",
-    "nfe_forward": "NFE forward",
-    "nfe_backward": "NFE backward",
-}
+def _figures(score):
+    """Name of each figure to the column of the history that it shows."""
+    return {
+        "training_loss": "loss",
+        f"training_{score}": score,
+        "testing_loss": "val_loss",
+        f"testing_{score}": f"val_{score}",
+    }
+
+
+def _columns(score):
+    """Name of each column of the table to its title."""
+    title = plots.label(score)
+    return {
+        "run": "run",
+        "dataset": "data",
+        "parameters": "parameters",
+        "epochs": "epochs",
+        score: f"training {title}",
+        f"val_{score}": f"test {title}",
+        f"best_val_{score}": f"best test {title}",
+        **({"largest_gap": "largest gap"} if score == "accuracy" else {}),
+        "seconds_per_epoch": "seconds an epoch",
+        "nfe_forward": "NFE forward",
+        "nfe_backward": "NFE backward",
+    }
 
 
 def main(arguments=None) -> int:
@@ -73,7 +84,8 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         The paths written.
 
     Raises:
-        RunError: If a run cannot be read, or holds no epoch; nothing is written then.
+        RunError: If a run cannot be read, or holds no epoch, or runs are judged by different
+            scores; nothing is written then.
     """
     histories, table = {}, []
     for label, run in zip(_labels(runs), runs):
@@ -84,19 +96,23 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         if not histories[label]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
         table.append(_row(label, histories[label], _metrics(folder / METRICS)))
+    scores = {label: score_of(rows) for label, rows in histories.items()}
+    score = next(iter(scores.values()))
+    if set(scores.values()) != {score}:
+        raise RunError(f"Expected runs of one score, accuracy or rmse. Received: {scores}")
 
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for figure_name, name in FIGURES.items():
+    for figure_name, name in _figures(score).items():
         figure, (axis,) = plots.new_figure()
         curves = {label: plots.column(rows, name) for label, rows in histories.items()}
-        plots.draw_curves(axis, curves, figure_name.replace("_", " "))
+        plots.draw_curves(axis, curves, plots.label(figure_name))
         written.append(out / f"{figure_name}.png")
         plots.save(figure, written[-1])
     written.append(out / "table.md")
     with replacing(written[-1]) as temporary:
-        temporary.write_text(_text(_markdown(table)), encoding="utf-8")
+        temporary.write_text(_text(_markdown(table, score)), encoding="utf-8")
     written.append(out / "table.json")
     write_json(written[-1], {"runs": table})
     return written
@@ -129,50 +145,53 @@ def _row(label, rows, metrics):
     # Neither JSON nor a maximum has a use for what a run that diverged holds.
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     last = rows[-1]
-    tests = [row["val_accuracy"] for row in rows if row["val_accuracy"] is not None]
-    gaps = [
-        row["accuracy"] - row["val_accuracy"]
-        for row in rows
-        if row["accuracy"] is not None and row["val_accuracy"] is not None
-    ]
+    score, best = score_of(rows), best_row(rows)
     seconds = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
-    return {
+    result = {
         "run": label,
         "dataset": metrics["dataset"],
         "parameters": metrics["parameters"],
         "epochs": len(rows),
-        "accuracy": last["accuracy"],
-        "val_accuracy": last["val_accuracy"],
-        "best_val_accuracy": max(tests, default=None),
-        # In points: how far testing falls below training in the worst epoch.
-        "largest_gap": _finite(max(gaps, default=None)),
+        score: last[score],
+        f"val_{score}": last[f"val_{score}"],
+        f"best_val_{score}": best and best[f"val_{score}"],
         "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
         "nfe_forward": last["nfe_forward"],
         "nfe_backward": last["nfe_backward"],
     }
+    if score == "accuracy":
+        gaps = [
+            row["accuracy"] - row["val_accuracy"]
+            for row in rows
+            if row["accuracy"] is not None and row["val_accuracy"] is not None
+        ]
+        # In points: how far testing falls below training in the worst epoch.
+        result["largest_gap"] = _finite(max(gaps, default=None))
+    return result
 
 
 def _finite(value):
     return value if value is not None and math.isfinite(value) else None
 
 
-def _markdown(table):
+def _markdown(table, score):
     """The table in Markdown."""
+    columns = _columns(score)
 
     def cell(name, value):
         if value is None:
             return "-"
         if name == "largest_gap":
             return f"{100 * value:.2f} points"
-        if "accuracy" in name:
-            return f"{100 * value:.2f} %"
+        if name.endswith(score):
+            return score_text(score, value)
         if name in ("seconds_per_epoch", "nfe_forward", "nfe_backward"):
             return f"{value:.4g}"
         text = f"{value:,}" if isinstance(value, int) else " ".join(str(value).splitlines())
         return text.replace("|", "\\|")
 
-    lines = [list(TABLE.values())]
-    lines += [[cell(name, row[name]) for name in TABLE] for row in table]
+    lines = [list(columns.values())]
+    lines += [[cell(name, row[name]) for name in columns] for row in table]
     return markdown(lines)
 
 

@@ -34,17 +34,26 @@ LOCK = ".lock"
 TEMPORARY = ".tmp-"
 CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
 
-HISTORY_COLUMNS = (
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
-    "nfe_forward",
-    "nfe_backward",
-)
+# What a run may be judged by, which depends on its data, and which values are better.
+SCORES = {"accuracy": "max", "rmse": "min"}
+
+
+def history_columns(score):
+    """The columns of the history of a run that is judged by one of `SCORES`."""
+    return (
+        "epoch",
+        "loss",
+        score,
+        "val_loss",
+        f"val_{score}",
+        "learning_rate",
+        "seconds",
+        "nfe_forward",
+        "nfe_backward",
+    )
+
+
+HISTORY_COLUMNS = history_columns("accuracy")
 
 
 class RunError(ValueError):
@@ -139,9 +148,10 @@ def read_json(path):
 
 
 def write_history(path, rows):
-    """Writes the rows of `HISTORY_COLUMNS`, whole or not at all."""
+    """Writes rows of `history_columns`, all of one score, whole or not at all."""
+    columns = history_columns(score_of(rows))
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -157,10 +167,11 @@ def read_history(path):
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             columns = tuple(reader.fieldnames or ())
-            if columns != HISTORY_COLUMNS:
+            if columns not in map(history_columns, SCORES):
                 raise RunError(
-                    f"Expected the columns {','.join(HISTORY_COLUMNS)} in {path}. "
-                    f"Received: {','.join(columns)[:200]}"
+                    f"Expected the columns {','.join(HISTORY_COLUMNS)} in {path}, or another "
+                    f"score than accuracy: {', '.join(SCORES)}. Received: "
+                    f"{','.join(columns)[:200]}"
                 )
             rows = []
             for row in reader:
@@ -175,6 +186,24 @@ def read_history(path):
             raise
         raise RunError(f"Expected a history of a run at {path}. Received: {error}") from error
     return rows
+
+
+def score_of(rows):
+    """By which of `SCORES` the rows of a history are judged."""
+    return next((name for name in SCORES if rows and name in rows[0]), "accuracy")
+
+
+def best_row(rows):
+    """The first row of a history with the best score in validation; `None` where none has one."""
+    score = score_of(rows)
+    better = {"max": max, "min": min}[SCORES[score]]
+    tested = [row for row in rows if row[f"val_{score}"] is not None]
+    return better(tested, key=lambda row: row[f"val_{score}"], default=None)
+
+
+def score_text(score, value):
+    """A value of one of `SCORES`, for people."""
+    return f"{100 * value:.2f} %" if score == "accuracy" else f"{value:.4f}"
 
 
 def holds_run(path):

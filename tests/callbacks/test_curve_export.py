@@ -68,6 +68,17 @@ def test_columns_that_the_logs_lack_are_empty(tmp_path):
     assert rows[0]["accuracy"] is rows[0]["val_loss"] is rows[0]["val_accuracy"] is None
 
 
+def test_another_score(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[keras.metrics.RootMeanSquaredError("rmse")])
+    export = callbacks.CurveExport(tmp_path, score="rmse")
+    model.fit(X, Y, epochs=2, validation_data=(X, Y), callbacks=[export], verbose=0)
+    rows = run_dir.read_history(tmp_path / "history.csv")
+    assert [row["val_rmse"] for row in rows] == pytest.approx(model.history.history["val_rmse"])
+    with pytest.raises(ValueError, match="Received: score='mae'"):
+        callbacks.CurveExport(tmp_path, score="mae")
+
+
 def test_continuing_keeps_earlier_rows(tmp_path):
     model = _model()
     _, first = _fit(model, tmp_path, epochs=2)

@@ -60,6 +60,16 @@ def test_other_metric(tmp_path):
     assert _saves(callback, [0.1, 0.2], monitor="auc") == [True, True]
 
 
+def test_less_is_better(tmp_path):
+    callback = _callback(tmp_path / "best.keras", monitor="rmse", mode="min")
+    assert _saves(callback, [0.5, math.nan, 0.6, 0.4], monitor="rmse") == [True, False, False, True]
+
+
+def test_unknown_mode(tmp_path):
+    with pytest.raises(ValueError, match="Received: mode='auto'"):
+        SaveBest(tmp_path / "best.keras", mode="auto")
+
+
 def test_missing_metric(tmp_path):
     callback = _callback(tmp_path / "best.keras")
     callback.on_epoch_end(0, {"loss": 1.0})

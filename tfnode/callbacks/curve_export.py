@@ -1,4 +1,4 @@
-"""`CurveExport`: loss and accuracy of every epoch, as CSV and PNG."""
+"""`CurveExport`: loss and score of every epoch, as CSV and PNG."""
 
 import pathlib
 import time
@@ -6,7 +6,14 @@ import time
 import keras
 
 from tfnode import plots
-from tfnode.run_dir import CURVES, HISTORY, HISTORY_COLUMNS, read_history, write_history
+from tfnode.run_dir import (
+    CURVES,
+    HISTORY,
+    SCORES,
+    history_columns,
+    read_history,
+    write_history,
+)
 
 
 class CurveExport(keras.callbacks.Callback):
@@ -14,11 +21,13 @@ class CurveExport(keras.callbacks.Callback):
 
     Args:
         directory: The folder, made where it is missing.
+        score: What the model is judged by beside its loss, the name of its metric:
+            `"accuracy"` or `"rmse"`.
 
     The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
     `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
-    the logs do not have them. Where training starts after the first epoch, the earlier
-    rows of an existing file are kept.
+    the logs do not have them; with another score, that in place of accuracy. Where training
+    starts after the first epoch, the earlier rows of an existing file are kept.
 
     Example:
     ```python
@@ -26,8 +35,11 @@ class CurveExport(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, score="accuracy"):
         super().__init__()
+        if score not in SCORES:
+            raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
+        self.score = score
         self.directory = pathlib.Path(directory)
         self.rows = []
 
@@ -45,7 +57,7 @@ class CurveExport(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        row = {name: (logs or {}).get(name) for name in HISTORY_COLUMNS}
+        row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.perf_counter() - self._start, 3)

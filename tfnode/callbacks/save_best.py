@@ -9,26 +9,33 @@ from tfnode.run_dir import replacing
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves the model whenever a metric is higher than ever.
+    """Saves the model whenever a metric is better than ever.
 
     `keras.callbacks.ModelCheckpoint` writes in place, so that an interruption leaves half
     a file where a good one was; this writes beside it and renames.
 
     Args:
         path: The `.keras` file.
-        monitor: Name of the metric in the logs, larger is better.
-        best: The value to beat.
+        monitor: Name of the metric in the logs.
+        best: The value to beat; by default any number does.
+        mode: `"max"` where larger is better, `"min"` where smaller is.
     """
 
-    def __init__(self, path, monitor="val_accuracy", best=-math.inf):
+    def __init__(self, path, monitor="val_accuracy", best=None, mode="max"):
         super().__init__()
+        if mode not in ("max", "min"):
+            raise ValueError(f"`mode` must be 'max' or 'min'. Received: mode={mode!r}")
         self.path = pathlib.Path(path)
         self.monitor = monitor
-        self.best = best
+        self.mode = mode
+        worst = -math.inf if mode == "max" else math.inf
+        self.best = worst if best is None else best
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
-        if value is not None and value > self.best:
+        if value is None:
+            return
+        if value > self.best if self.mode == "max" else value < self.best:
             self.best = value
             self.save(self.model)
 

@@ -26,6 +26,9 @@ class Dataset(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
+    # By which of `tfnode.run_dir.SCORES` models of these data are judged.
+    score = "accuracy"
+
     def training_batches(self, batch_size, seed, epoch=0):
         """Batches without end for training, shuffled anew in each epoch.
 
