@@ -120,7 +120,9 @@ def plot(by_steps, by_rate, path):
             axis.plot(*zip(*points), marker=".", linestyle=style, label=name)
         if key == "rate":
             points = [(r[key], r["reconstruction"]) for r in rows if "reconstruction" in r]
-            axis.plot(*zip(*points), marker=".", color="gray", linestyle=":", label="reconstruction")
+            axis.plot(
+                *zip(*points), marker=".", color="gray", linestyle=":", label="reconstruction"
+            )
         axis.set_yscale("log")
         axis.grid(alpha=0.3)
         axis.legend()

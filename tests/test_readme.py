@@ -1,22 +1,87 @@
-"""The Python of the README runs as it stands there."""
+"""What README and docs/ show: their Python runs, their links, commands and tables are right."""
 
+import json
 import pathlib
 import re
 
 import pytest
 
-TEXT = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, text in TEXTS.items()
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M))
+]
+pages = pytest.mark.parametrize("name", TEXTS)
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_example(number, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_example(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Functions of a script, whose source AutoGraph reads, are in a file.
     path = tmp_path / "example.py"
-    path.write_text(BLOCKS[number])
-    exec(compile(BLOCKS[number], str(path), "exec"), {"__name__": "__main__"})
+    path.write_text(block)
+    exec(compile(block, str(path), "exec"), {"__name__": "__main__"})
 
 
 def test_there_are_examples():
-    assert len(BLOCKS) >= 3
+    assert len(BLOCKS) >= 6
+
+
+@pages
+def test_links(name):
+    """Links into the repository lead to a file, and to a heading of it."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            # Those of the API are the names of what it lists.
+            headings = re.findall(r"^(?:#+|:::) (.*)$", target.read_text(), re.M)
+            slugs = {re.sub(r"[^\w -]", "", x).strip().lower().replace(" ", "-") for x in headings}
+            assert anchor in slugs.union(headings), link
+
+
+@pages
+def test_commands(name):
+    """What a command runs is there."""
+    text = TEXTS[name]
+    for module in re.findall(r"python -m (tfnode[\w.]*\w)", text):
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+    for script in re.findall(r"python (\w[\w/]*\.py)", text):
+        assert (ROOT / script).is_file(), script
+    for model in re.findall(r"train\.py --model=(\w+)", text):
+        assert (ROOT / "configs" / f"{model}.py").is_file(), model
+
+
+@pages
+def test_tables(name):
+    """A table that says where it is from has the rows that stand there.
+
+    That is a comment before it: `<!-- rows of logs/reference/benchmarks/memory.md -->`.
+    """
+    found = re.findall(r"^<!-- rows of (\S+) -->\n((?:\|.*\n)+)", TEXTS[name], re.M)
+    for source, table in found:
+        rows = {_cells(row) for row in (ROOT / source).read_text().splitlines()}
+        for row in table.splitlines():
+            if not set(row) <= set("|-: "):
+                assert _cells(row) in rows, row
+    assert len(found) == TEXTS[name].count("<!-- rows of")
+
+
+def _cells(row):
+    return tuple(cell.strip() for cell in row.strip().strip("|").split("|"))
+
+
+def test_reference_files_are_small():
+    """No weights, and no file of more than 1 MB."""
+    for path in (ROOT / "logs" / "reference").rglob("*"):
+        assert path.suffix not in (".keras", ".h5", ".npz"), path
+        assert path.stat().st_size <= 2**20, path
+        if path.suffix == ".json":
+            json.loads(path.read_text())
