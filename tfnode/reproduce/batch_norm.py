@@ -1,0 +1,162 @@
+"""What batch normalisation inside the dynamics costs in evaluation, and why.
+
+Trains the paper's Neural ODE once (batches of 64, Adam at 1e-4) and evaluates the same weights
+with four kinds of averages for the norms in the dynamics: one running average for all times, as
+`torch.nn.BatchNorm2d` keeps it, and averages by time, `tfnode.layers.TimeBatchNormalization`;
+each as it ran along with training, and taken anew over 100 batches with the weights held,
+`tfnode.callbacks.Recalibrate`.
+"""
+
+import sys
+
+from tfnode.reproduce import command
+
+BATCH_SIZE, LEARNING_RATE, FILTERS = 64, 1e-4, 64
+RECALIBRATION = 100
+WAYS = {
+    "one average, running": (True, False),
+    "one average, anew": (True, True),
+    "by time, running": (False, False),
+    "by time, anew": (False, True),
+}
+
+
+def two_averages():
+    """A layer with both kinds of averages, of which inference uses one."""
+    import keras
+    from keras import ops
+
+    from tfnode.layers import TimeBatchNormalization
+
+    class TwoAverages(TimeBatchNormalization):
+        """Batch normalisation that keeps averages by time and one for all times.
+
+        Attributes:
+            single: Whether inference uses the latter.
+        """
+
+        single = False
+
+        def build(self, t_shape, y_shape):
+            super().build(t_shape, y_shape)
+            self.single_mean, self.single_variance = (
+                keras.Variable(start, shape=(y_shape[-1],), trainable=False, name=name)
+                for start, name in (("zeros", "single_mean"), ("ones", "single_variance"))
+            )
+
+        def call(self, t, y, training=None):
+            if training or not self.single:
+                return super().call(t, y, training=training)
+            scale = self.gamma * ops.rsqrt(self.single_variance + self.epsilon)
+            return (y - self.single_mean) * scale + self.beta
+
+        def _normalize_batch(self, y, gamma, beta):
+            outputs, mean, variance = super()._normalize_batch(y, gamma, beta)
+            # PyTorch's momentum of 0.1, and as in PyTorch after every evaluation.
+            self.single_mean.assign_add(0.1 * (ops.stop_gradient(mean) - self.single_mean))
+            self.single_variance.assign_add(
+                0.1 * (ops.stop_gradient(variance) - self.single_variance)
+            )
+            return outputs, mean, variance
+
+    return TwoAverages()
+
+
+def network(input_shape):
+    """`tfnode.models.odenet` with such norms, and these."""
+    import keras
+
+    from tfnode.layers import ConvDynamics, FusedBatchNormalization, ODEBlock
+
+    dynamics = ConvDynamics(FILTERS)
+    dynamics.norms = [two_averages(), two_averages()]
+    layers = [
+        keras.Input(input_shape),
+        keras.layers.Conv2D(FILTERS, 3),
+        FusedBatchNormalization(momentum=0.9, epsilon=1e-5),
+        keras.layers.ReLU(),
+        keras.layers.Conv2D(FILTERS, 4, strides=2),
+        ODEBlock(dynamics, solver="rk38"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(10),
+    ]
+    return keras.Sequential(layers), dynamics.norms
+
+
+def evaluate(model, norms, test, calibration):
+    """Test accuracy in percent for each of `WAYS`; the averages are as before afterwards."""
+    import numpy as np
+    import tensorflow as tf
+
+    def accuracy(single):
+        for norm in norms:
+            norm.single = single
+        predict = tf.function(lambda x: tf.argmax(model(x, training=False), -1))
+        right = [np.mean(predict(x).numpy() == y.numpy()) * len(y) for x, y in test]
+        return 100.0 * float(sum(right)) / sum(len(y) for _, y in test)
+
+    found = {name: accuracy(single) for name, (single, anew) in WAYS.items() if not anew}
+    variables = model.non_trainable_variables
+    saved = [v.numpy() for v in variables]
+    forward = tf.function(lambda x: model(x, training=True))
+    for norm in norms:
+        norm.reset_averages()
+    for x, _ in calibration:
+        forward(x)
+    found |= {name: accuracy(single) for name, (single, anew) in WAYS.items() if anew}
+    for variable, value in zip(variables, saved):
+        variable.assign(value)
+    return {name: found[name] for name in WAYS}
+
+
+def run(options):
+    """Trains, and evaluates after every epoch."""
+    import keras
+
+    from tfnode import data, plots
+
+    keras.utils.set_random_seed(options.seed)
+    dataset = data.load("digits" if options.quick else options.dataset, options.data_dir)
+    model, norms = network(dataset.x_train.shape[1:])
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    test = list(dataset.test_batches(500))
+    steps = dataset.steps(BATCH_SIZE)
+    rows = []
+    for epoch in range(1 if options.quick else options.epochs):
+        batches = dataset.training_batches(BATCH_SIZE, options.seed, epoch=epoch)
+        history = model.fit(batches, steps_per_epoch=steps, verbose=2, shuffle=False).history
+        accuracies = evaluate(model, norms, test, batches.take(min(steps, RECALIBRATION)))
+        rows.append({"epoch": epoch + 1, "training": 100.0 * history["accuracy"][0], **accuracies})
+        print(rows[-1], flush=True)
+    figure, (axis,) = plots.new_figure(width=5.6)
+    names = list(rows[0])[1:]
+    epochs = [row["epoch"] for row in rows]
+    curves = {
+        name if name == "training" else f"test, {name}": (epochs, [row[name] for row in rows])
+        for name in names
+    }
+    plots.draw_curves(axis, curves, "accuracy, %")
+    return command.Results(
+        values={"dataset": dataset.name, "parameters": model.count_params(), "epochs": rows},
+        columns=["epoch", *names],
+        rows=[[str(r["epoch"]), *(f"{r[name]:.2f} %" for name in names)] for r in rows],
+        figures={"batch_norm": figure},
+    )
+
+
+def main(arguments=None):
+    """Runs the command; returns its exit status."""
+    parser = command.parser("batch_norm", __doc__)
+    parser.add_argument("--epochs", type=command.at_least(1), default=4, help="(%(default)s)")
+    parser.add_argument("--dataset", choices=("auto", "mnist", "digits"), default="auto")
+    parser.add_argument("--data_dir", metavar="DIR", help="folder of MNIST, as for train.py")
+    return command.main(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
