@@ -9,25 +9,23 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RAW = ("logs/reference", "benchmarks", "configs")  # What pages link to, outside of docs/.
 MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def on_files(files, config):
-    """The results and scripts that pages show or link to are served from where they stand."""
-    for folder in RAW:
-        for path in sorted((ROOT / folder).rglob("*.*")):
-            if "__pycache__" not in path.parts:
-                # A name that is no page's, so that tables stay what they are.
-                name = str(path.relative_to(ROOT)).replace(".md", ".md.txt")
-                files.append(File.generated(config, name, abs_src_path=str(path)))
+    """The figures and tables that pages show or link to are served from where they stand."""
+    for path in sorted((ROOT / "logs" / "reference").rglob("*.*")):
+        name = str(path.relative_to(ROOT))
+        # No page, so that tables stay what they are.
+        name += ".txt" if path.suffix == ".md" else ""
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown, **_):
-    """Links out of docs/, as they are right on disk, become links into the site."""
-    markdown = re.sub(r"\]\(\.\./(logs/reference/[^)]*\.md)\)", r"](\1.txt)", markdown)
-    return re.sub(rf"\]\(\.\./({'|'.join(RAW)})/", r"](\1/", markdown)
+    """Links to them, as they are right on disk, become links into the site."""
+    markdown = re.sub(r"(\]\(\.\./logs/reference/[^)]*\.md)\)", r"\1.txt)", markdown)
+    return markdown.replace("](../logs/reference/", "](logs/reference/")
 
 
 def on_page_content(content, page, **_):
