@@ -32,8 +32,8 @@ def _runs_command():
 
 
 if not _runs_command():
-    # Importing the layers registers them with Keras, so that models load.
-    from tfnode import gradients, layers, regularizers, solvers
+    # Importing layers and models registers them with Keras, so that models load.
+    from tfnode import gradients, layers, models, regularizers, solvers
     from tfnode.events import odeint_event
     from tfnode.integrate import odeint
     from tfnode.layers import ODEBlock
@@ -41,6 +41,6 @@ if not _runs_command():
 
 def __getattr__(name):
     # What a user of the layers does not need is imported when it is asked for.
-    if name in ("callbacks", "data", "models"):
+    if name in ("callbacks", "data"):
         return importlib.import_module(f"tfnode.{name}")
     raise AttributeError(f"module 'tfnode' has no attribute {name!r}")

@@ -38,7 +38,8 @@ class PathRegularizer:
 
         Args:
             derivative: List of tensors `(batch, ...)`: the derivative `f(t, y)`.
-            product: List of tensors like it, `eps^T df/dy`; `None` where no regulariser
+            product: List of tensors like it, `eps^T df/dy`, for one draw of noise or several
+                of covariance 1, one after the other; `None` where no regulariser
                 `needs_product`.
         """
         raise NotImplementedError
@@ -178,20 +179,42 @@ def integrand(regularizers: tuple, noise: Any = None):
         if noise is None:
             derivative, product = dynamics(t, y), None
         else:
-            leaves = tf.nest.flatten(y)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(leaves)
-                derivative = dynamics(t, y)
-            targets = tf.nest.flatten(derivative)
-            eps = [tf.cast(e, x.dtype) for e, x in zip(tf.nest.flatten(noise), targets)]
-            product = tape.gradient(
-                targets, leaves, eps, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-        flat = tf.nest.flatten(derivative)
-        rates = [x.weight * x.rate(flat, product) for x in regularizers]
-        return derivative, sum(rates[1:], rates[0])
+            derivative, (product,) = with_products(dynamics, t, y, [noise])
+        return derivative, weighted_rate(regularizers, derivative, product)
 
     return evaluate
+
+
+def weighted_rate(regularizers: tuple, derivative: Any, product: Any):
+    """The weighted sum of the rates of at least one regulariser, a scalar."""
+    flat = tf.nest.flatten(derivative)
+    rates = [x.weight * x.rate(flat, product) for x in regularizers]
+    return sum(rates[1:], rates[0])
+
+
+def with_products(dynamics, t, y, noises: list):
+    """The derivative and its vector-Jacobian product with each noise.
+
+    Args:
+        dynamics: `dynamics(t, y)`, the derivative.
+        noises: Structures like `y`, of any dtype.
+
+    Returns:
+        `(derivative, products)`, a list of tensors `eps^T df/dy` for each noise.
+    """
+    leaves = tf.nest.flatten(y)
+    several = len(noises) > 1
+    with tf.GradientTape(persistent=several, watch_accessed_variables=False) as tape:
+        tape.watch(leaves)
+        derivative = dynamics(t, y)
+    targets = tf.nest.flatten(derivative)
+    products = []
+    for noise in noises:
+        eps = [tf.cast(e, x.dtype) for e, x in zip(tf.nest.flatten(noise), targets)]
+        products.append(
+            tape.gradient(targets, leaves, eps, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        )
+    return derivative, products
 
 
 def _mean_square(tensors):

@@ -6,6 +6,7 @@ from tfnode.layers.concat_conv2d import ConcatConv2D
 from tfnode.layers.concat_dense import ConcatDense
 from tfnode.layers.conv_dynamics import ConvDynamics
 from tfnode.layers.dense_dynamics import DenseDynamics
+from tfnode.layers.flow_block import FlowBlock
 from tfnode.layers.fused_batch_normalization import FusedBatchNormalization
 from tfnode.layers.ode_block import ODEBlock
 from tfnode.layers.time_batch_normalization import TimeBatchNormalization
@@ -17,6 +18,7 @@ __all__ = [
     "ConcatDense",
     "ConvDynamics",
     "DenseDynamics",
+    "FlowBlock",
     "FusedBatchNormalization",
     "ODEBlock",
     "TimeBatchNormalization",

@@ -149,17 +149,28 @@ class ODEBlock(keras.layers.Layer):
             )
 
     def call(self, inputs, times=None, training=None):
-        count = self._count if training is True else None
         integrand = None
         if self._active and training is True:
             noise = None
             if self._noisy:
                 noise = path_regularizers.draw_noise(inputs, self.seed_generator)
             integrand = path_regularizers.integrand(self._active, noise)
+        outputs = self._solve(
+            self.dynamics, inputs, self.times if times is None else times, training, integrand
+        )
+        if self.return_sequences:
+            outputs = tf.nest.map_structure(
+                lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
+            )  # (batch, times, ...)
+        return outputs
+
+    def _solve(self, dynamics, inputs, times, training, integrand=None):
+        """Solves, counts what it cost in training, and adds the integral to the losses."""
+        count = self._count if training is True else None
         outputs, integral, stats = solve(
-            self.dynamics,
+            dynamics,
             inputs,
-            self.times if times is None else times,
+            times,
             self.solver,
             self.gradient,
             final_only=not self.return_sequences,
@@ -171,10 +182,6 @@ class ODEBlock(keras.layers.Layer):
             self.add_loss(integral)
         if count is not None:
             count("forward", stats)
-        if self.return_sequences:
-            outputs = tf.nest.map_structure(
-                lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
-            )  # (batch, times, ...)
         return outputs
 
     def _count(self, direction, stats):

@@ -1,0 +1,176 @@
+"""`cnf`: a density whose likelihood, samples and training are those of closed forms."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import tensorflow as tf
+from problems import MATRIX
+
+from tfnode import solvers
+from tfnode.layers import DenseDynamics, FlowBlock
+from tfnode.models import NormalizingFlow, cnf
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 2)).astype(np.float32)
+
+
+@keras.saving.register_keras_serializable("test_cnf")
+def linear(t, y):
+    return y @ tf.constant(MATRIX.T, y.dtype)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """The model of linear dynamics, and what its density is."""
+    flow = FlowBlock(linear, solvers.Dopri8(rtol=1e-9, atol=1e-9), dtype="float64")
+    model = NormalizingFlow((3,), flow, dtype="float64")
+    backward = scipy.linalg.expm(-MATRIX)
+    return model, scipy.stats.multivariate_normal(np.zeros(3), backward @ backward.T)
+
+
+def test_log_prob_of_linear_dynamics(gaussian):
+    model, expected = gaussian
+    x = RNG.normal(size=(5, 3))
+    log_prob = model.log_prob(x)
+    assert log_prob.dtype == tf.float64
+    np.testing.assert_allclose(log_prob, expected.logpdf(x), rtol=1e-7)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected.logpdf(x), rtol=1e-7)
+
+
+def test_samples_of_linear_dynamics(gaussian):
+    model, expected = gaussian
+    samples = model.sample(20000, seed=1)
+    # The squared distance of Mahalanobis has a chi-squared distribution, of deviation
+    # sqrt(6); elements of the covariance have one of about sqrt(2 / n).
+    squares = np.sum((samples @ np.linalg.cholesky(np.linalg.inv(expected.cov))) ** 2, axis=1)
+    assert abs(squares.mean() - 3.0) < 4 * np.sqrt(6 / 20000)
+    np.testing.assert_allclose(np.cov(samples.numpy().T), expected.cov, atol=0.1)
+    np.testing.assert_array_equal(model.sample(20000, seed=1), samples)
+    assert np.abs(model.sample(20000) - samples).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def curved():
+    """A model of random weights, in float64."""
+    flow = FlowBlock(
+        DenseDynamics([8], dtype="float64"), solvers.Dopri5(1e-7, 1e-7), dtype="float64"
+    )
+    model = NormalizingFlow((2,), flow, dtype="float64")
+    for variable in model.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(size=variable.shape))
+    return model
+
+
+def test_the_density_integrates_to_one(curved):
+    line, step = np.linspace(-12.0, 12.0, 121, retstep=True)
+    grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    density = np.exp(curved.log_prob(grid))
+    # Far from a Gaussian: the density at its mode.
+    assert density.max() > 0.3
+    np.testing.assert_allclose(density.sum() * step**2, 1.0, rtol=1e-4)
+
+
+def test_samples_and_back(curved):
+    z = RNG.normal(size=(7, 2))
+    x = curved.from_normal(z)
+    assert np.abs(x - z).max() > 0.5
+    back, log_det = curved.flow(x)
+    np.testing.assert_allclose(back, z, atol=1e-6)
+    expected = scipy.stats.norm.logpdf(z).sum(1) + log_det
+    np.testing.assert_allclose(curved.log_prob(x), expected, rtol=1e-6)
+
+
+def test_distribution(curved):
+    distribution = curved.distribution()
+    assert (distribution.event_shape, distribution.batch_shape) == ((2,), ())
+    samples = distribution.sample([3, 4], seed=(1, 2))
+    assert samples.shape == (3, 4, 2)
+    np.testing.assert_array_equal(distribution.sample([3, 4], seed=(1, 2)), samples)
+    log_prob = distribution.log_prob(samples)
+    expected = np.reshape(curved.log_prob(np.reshape(samples, (-1, 2))), (3, 4))
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-6)
+    np.testing.assert_allclose(distribution.prob(samples[0, 0]), np.exp(log_prob[0, 0]))
+
+
+def test_gradients_reach_samples_and_likelihood(curved):
+    variable = curved.trainable_variables[0]
+    with tf.GradientTape() as tape:
+        values = [curved.log_prob(X)[0], curved.sample(3, seed=1)[0, 0]]
+        total = values[0] + values[1]
+    gradient = tape.gradient(total, variable)
+    at, direction, ends = variable.numpy(), RNG.normal(size=variable.shape), []
+    for sign in (1, -1):
+        variable.assign(at + sign * 1e-4 * direction)
+        ends.append(curved.log_prob(X)[0] + curved.sample(3, seed=1)[0, 0])
+    variable.assign(at)
+    np.testing.assert_allclose(np.sum(gradient * direction), (ends[0] - ends[1]) / 2e-4, rtol=1e-3)
+
+
+def small(**kwargs):
+    """A model that is quick to trace."""
+    flow = FlowBlock(DenseDynamics([8]), solvers.RK4(num_steps=2), **kwargs)
+    return NormalizingFlow((2,), flow)
+
+
+def test_training_and_saving(tmp_path):
+    model = small(regularizers={"kineticenergy": 0.1, "jacobianfrobenius": 0.1})
+    x = 0.3 * X + 1.0
+    model.compile(keras.optimizers.Adam(0.03), jit_compile=False)
+    history = model.fit(x, epochs=30, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 0.5
+    loss = model.evaluate(x, verbose=0)
+    # In training the regularisers are part of the loss.
+    assert 0.01 < model.train_on_batch(x) - loss < 1.0
+    loss = model.evaluate(x, verbose=0)
+    np.testing.assert_allclose(loss, -np.mean(model.log_prob(x)), rtol=1e-5)
+
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.log_prob(x), model.log_prob(x))
+    np.testing.assert_array_equal(again.sample(5, seed=2), model.sample(5, seed=2))
+    np.testing.assert_allclose(again.evaluate(x, verbose=0), loss, rtol=1e-6)
+
+
+def test_sample_weights():
+    model = small()
+    model.compile(jit_compile=False)
+    weights = np.arange(32.0)
+    loss = model.evaluate(X, sample_weight=weights, verbose=0)
+    np.testing.assert_allclose(loss, -np.mean(weights * model.log_prob(X)), rtol=1e-5)
+
+
+def test_a_loss_is_refused():
+    model = small()
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="has a loss already.*Received"):
+        model.fit(X, X, verbose=0)
+
+
+def test_function_and_xla_agree_with_eager():
+    model = small(trace="hutchinson", regularizers={"jacobianfrobenius": 0.1})
+
+    def run():
+        model.flow.seed_generator.state.assign([5, 0])
+        with tf.GradientTape() as tape:
+            log_prob = model(X, training=True)
+            loss = -tf.reduce_mean(log_prob) + model.losses[-1]
+        return [log_prob, *tape.gradient(loss, model.trainable_variables)]
+
+    eager = run()
+    for jit_compile in (False, True):
+        for a, b in zip(tf.function(run, jit_compile=jit_compile)(), eager):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_arguments_of_cnf():
+    terms = {"kineticenergy": 0.2}
+    model = cnf((3,), hidden_units=(4, 5), tol=1e-4, trace="exact", regularizers=terms)
+    assert [w.shape for w in model.trainable_variables][::2] == [(4, 4), (5, 5), (6, 3)]
+    flow = model.flow
+    assert (flow.solver.rtol, flow.solver.atol, flow.trace) == (1e-4, 1e-4, "exact")
+    assert flow.regularizers[0].weight == 0.2
+    assert model.count_params() == 16 + 4 + 25 + 5 + 18 + 3 + 2  # The last is the seed.
+    with pytest.raises(ValueError, match="FlowBlock.*Received"):
+        NormalizingFlow((2,), keras.layers.Dense(2))

@@ -1,0 +1,149 @@
+"""`FlowBlock`: a change of variables by an ODE, with the change of density."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfnode import regularizers as path_regularizers
+from tfnode.integrate import caller, converted
+from tfnode.layers.ode_block import ODEBlock
+
+LARGEST_EXACT = 4  # Elements of a sample up to which 'auto' takes the exact trace.
+TRACES = ("auto", "exact", "hutchinson")
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class FlowBlock(ODEBlock):
+    """Maps its input along an ODE and tells by how much volumes grow on the way.
+
+    ```
+    dx/dt = dynamics(t, x),   d log_det / dt = tr(d dynamics / dx)
+    ```
+
+    With `x` from a density `p` and `z` the state at the last time, `log p(x) = log q(z) +
+    log_det`, where `q` is the density of `z`. The samples of a batch must not depend on each
+    other, so no batch normalisation in the dynamics. Both equations are one state: an adaptive
+    solver controls the error of the log-density, too.
+
+    The regularisers look at the path of `x` alone, and share the vector-Jacobian products of
+    the trace: `JacobianFrobenius` costs nothing more here, and has no noise where the trace is
+    exact.
+
+    Args:
+        dynamics: As in `tfnode.ODEBlock`.
+        solver, gradient, times: As in `tfnode.ODEBlock`.
+        trace: `"exact"`: a vector-Jacobian product for each element of a sample, at every
+            evaluation; `"hutchinson"`: one for all of them, an estimate without bias from
+            noise of -1 and 1 drawn once for each solve; `"auto"`: exact for samples of up to
+            4 elements.
+        regularizers: As in `tfnode.ODEBlock`.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Float tensor `(batch, ...)`.
+        training: As in any layer.
+        trace: Instead of the layer's, for this call.
+
+    Input and output shape:
+        `(batch, ...)` to `(batch, ...)` and `(batch,)`, the latter at least in float32.
+
+    Raises:
+        ValueError: If an argument is out of range, or as from `tfnode.ODEBlock`.
+
+    Example:
+    ```python
+    z, log_det = tfnode.layers.FlowBlock(tfnode.layers.DenseDynamics([64, 64]))(x)
+    ```
+
+    Reference: Chen et al., *Neural Ordinary Differential Equations* (2018), section 4;
+    Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, *FFJORD* (2019), section 3.
+    """
+
+    def __init__(
+        self,
+        dynamics,
+        solver="dopri5",
+        gradient="checkpoint",
+        times=(0.0, 1.0),
+        trace="auto",
+        regularizers=(),
+        **kwargs,
+    ):
+        super().__init__(dynamics, solver, gradient, times, regularizers=regularizers, **kwargs)
+        self.trace = _checked(trace)
+        # Any call may ask for an estimate.
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+
+    def call(self, inputs, training=None, trace=None):
+        noises, exact = self._noises(inputs, trace)
+        active = self._active if training is True else ()
+        log_dtype = tf.float64 if inputs.dtype == "float64" else tf.float32
+
+        def evaluate(dynamics, t, state):
+            x, _ = state
+            derivative, products = path_regularizers.with_products(dynamics, t, x, noises)
+            products = [p for (p,) in products]
+            trace = 0.0
+            for noise, product in zip(noises, products):
+                diagonal = tf.cast(product, log_dtype) * tf.cast(noise, log_dtype)
+                trace += tf.reduce_sum(diagonal, list(range(1, diagonal.shape.rank)))  # (batch,)
+            if exact:
+                # What noises of covariance 1 would have: these have one element of 1.
+                products = [p * math.sqrt(len(noises)) for p in products]
+            rate = path_regularizers.weighted_rate(active, derivative, products) if active else 0.0
+            return (derivative, trace), rate
+
+        dynamics = caller(converted(self.dynamics))
+
+        @tf.autograph.experimental.do_not_convert
+        def field(t, state):
+            return evaluate(dynamics, t, state)[0]
+
+        def integrand(_, t, state):
+            return evaluate(dynamics, t, state)
+
+        start = (inputs, tf.zeros(tf.shape(inputs)[:1], log_dtype))
+        return self._solve(field, start, self.times, training, integrand if active else None)
+
+    def inverse(self, outputs, training=None):
+        """The inputs that the flow maps to `outputs`: `(batch, ...)` to the same.
+
+        Without the change of density, and so without vector-Jacobian products.
+        """
+        outputs = tf.cast(outputs, self.compute_dtype)
+        return self._solve(self.dynamics, outputs, self.times[::-1], training)
+
+    def _noises(self, inputs, trace):
+        """What is multiplied with the Jacobian, a list; and whether the trace is exact."""
+        trace = self.trace if trace is None else _checked(trace)
+        shape = tuple(inputs.shape[1:])
+        known = None not in shape
+        size = math.prod(shape) if known else None
+        if trace == "exact" and not known:
+            raise ValueError(
+                "The exact trace needs to know the shape of a sample; give the input its shape, "
+                f"or use trace='hutchinson'. Received: inputs of shape {inputs.shape}"
+            )
+        if trace == "exact" or (trace == "auto" and known and size <= LARGEST_EXACT):
+            units = np.eye(size, dtype=np.int8).reshape(size, 1, *shape)
+            return [tf.broadcast_to(unit, tf.shape(inputs)) for unit in units], True
+        return [path_regularizers.draw_noise(inputs, self.seed_generator)], False
+
+    def compute_output_shape(self, inputs_shape):
+        return tuple(inputs_shape), (inputs_shape[0],)
+
+    def get_config(self):
+        config = {**super().get_config(), "trace": self.trace}
+        del config["return_sequences"]
+        return config
+
+
+def _checked(trace):
+    if trace not in TRACES:
+        raise ValueError(f"`trace` must be one of {TRACES}. Received: trace={trace!r}")
+    return trace
