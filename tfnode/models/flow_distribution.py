@@ -43,9 +43,7 @@ class FlowDistribution(tfp.distributions.Distribution):
 
     def _sample_n(self, n, seed=None):
         shape = tf.concat([[n], self._event_shape_tensor()], 0)
-        z = tf.random.stateless_normal(
-            shape, seed=tfp.random.sanitize_seed(seed), dtype=self.dtype
-        )
+        z = tf.random.stateless_normal(shape, seed=tfp.random.sanitize_seed(seed), dtype=self.dtype)
         return self._model.from_normal(tf.ensure_shape(z, [None, *self._model.sample_shape]))
 
     def _log_prob(self, x):

@@ -19,8 +19,8 @@ class NormalizingFlow(keras.Model):
 
     Called on `x` it returns `log p(x)`, and so does `predict`. `fit(x)` maximises the
     likelihood: the loss is the mean of `-log p(x)`, in nats a sample, plus the path
-    regularisers of the flow. `evaluate(x)` is without these. Sample weights are those of
-    Keras's losses. `compile` gets no loss.
+    regularisers of the flow. `evaluate(x)` is without these. `compile` gets no loss. Targets
+    are ignored; where there are sample weights, Keras wants some: `fit(x, x, sample_weight=w)`.
 
     Args:
         input_shape: Of one sample.
@@ -48,9 +48,7 @@ class NormalizingFlow(keras.Model):
     def __init__(self, input_shape, flow, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(flow, FlowBlock):
-            raise ValueError(
-                f"`flow` must be a `tfnode.layers.FlowBlock`. Received: flow={flow!r}"
-            )
+            raise ValueError(f"`flow` must be a `tfnode.layers.FlowBlock`. Received: flow={flow!r}")
         self.sample_shape = tuple(input_shape)
         self.flow = flow
         self.build((None, *self.sample_shape))
