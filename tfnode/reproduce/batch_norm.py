@@ -110,7 +110,7 @@ def evaluate(model, norms, test, calibration):
 
 
 def run(options):
-    """Trains, and evaluates after every epoch."""
+    """Trains, and evaluates every so many steps."""
     import keras
 
     from tfnode import data, plots
@@ -125,26 +125,33 @@ def run(options):
         jit_compile=False,
     )
     test = list(dataset.test_batches(500))
-    steps = dataset.steps(BATCH_SIZE)
+    steps = min(options.steps, dataset.steps(BATCH_SIZE))
     rows = []
-    for epoch in range(1 if options.quick else options.epochs):
-        batches = dataset.training_batches(BATCH_SIZE, options.seed, epoch=epoch)
+    for number in range(1 if options.quick else options.evaluations):
+        batches = dataset.training_batches(BATCH_SIZE, options.seed, epoch=number)
         history = model.fit(batches, steps_per_epoch=steps, verbose=2, shuffle=False).history
         accuracies = evaluate(model, norms, test, batches.take(min(steps, RECALIBRATION)))
-        rows.append({"epoch": epoch + 1, "training": 100.0 * history["accuracy"][0], **accuracies})
+        rows.append(
+            {
+                "steps": (number + 1) * steps,
+                "training": 100.0 * history["accuracy"][0],
+                **accuracies,
+            }
+        )
         print(rows[-1], flush=True)
     figure, (axis,) = plots.new_figure(width=5.6)
     names = list(rows[0])[1:]
-    epochs = [row["epoch"] for row in rows]
+    taken = [row["steps"] for row in rows]
     curves = {
-        name if name == "training" else f"test, {name}": (epochs, [row[name] for row in rows])
+        name if name == "training" else f"test, {name}": (taken, [row[name] for row in rows])
         for name in names
     }
     plots.draw_curves(axis, curves, "accuracy, %")
+    axis.set_xlabel("steps")
     return command.Results(
-        values={"dataset": dataset.name, "parameters": model.count_params(), "epochs": rows},
-        columns=["epoch", *names],
-        rows=[[str(r["epoch"]), *(f"{r[name]:.2f} %" for name in names)] for r in rows],
+        values={"dataset": dataset.name, "parameters": model.count_params(), "evaluations": rows},
+        columns=["steps", *names],
+        rows=[[str(r["steps"]), *(f"{r[name]:.2f} %" for name in names)] for r in rows],
         figures={"batch_norm": figure},
     )
 
@@ -152,7 +159,12 @@ def run(options):
 def main(arguments=None):
     """Runs the command; returns its exit status."""
     parser = command.parser("batch_norm", __doc__)
-    parser.add_argument("--epochs", type=command.at_least(1), default=4, help="(%(default)s)")
+    parser.add_argument(
+        "--steps", type=command.at_least(1), default=150, help="between evaluations (%(default)s)"
+    )
+    parser.add_argument(
+        "--evaluations", type=command.at_least(1), default=6, help="how many (%(default)s)"
+    )
     parser.add_argument("--dataset", choices=("auto", "mnist", "digits"), default="auto")
     parser.add_argument("--data_dir", metavar="DIR", help="folder of MNIST, as for train.py")
     return command.main(parser, run, arguments)
