@@ -14,9 +14,15 @@ def new_figure(columns=1, width=5.0, height=3.6):
     Returns:
         `(figure, list of axes)`.
     """
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(width * columns, height)
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def blank_figure(width, height):
+    """A figure without axes, of a size in inches, drawn without a display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def draw_curves(axis, curves, ylabel):

@@ -1,0 +1,205 @@
+"""The figures of `augmentation`, from arrays and functions alone. Imports no TensorFlow."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from tfnode import plots
+
+TIMES = 41
+COLORS = {-1.0: "tab:blue", 1.0: "tab:orange"}
+MODELS = ("tab:red", "tab:green")
+SIZE = 9
+CURVES = {
+    "loss": "training loss (Huber)",
+    "test_accuracy": "test accuracy",
+    "largest_error": "largest test error",
+    "nfe_forward": "NFE of a forward solve",
+}
+FIELD = {"color": "0.6", "width": 0.003, "zorder": 0}
+
+
+def name(augment):
+    """What a model is called."""
+    return f"ANODE (+{augment})" if augment else "NODE"
+
+
+def groups(runs):
+    """The runs of each problem and model: `{(problem, augment): [run, ...]}`."""
+    found = {}
+    for one in runs:
+        found.setdefault((one["problem"], one["augment"]), []).append(one)
+    return found
+
+
+def starts(problem, x):
+    """The points whose paths are drawn, of those to train on."""
+    if problem == "crossing":
+        return np.array([[-1.0], [1.0]], np.float32)
+    disc = len(x) // 4
+    return np.concatenate([x[:disc][:60], x[disc:][:180]])
+
+
+def grid(paths):
+    """Where the field is drawn around paths: a list of pairs of a time and states.
+
+    In one dimension it is drawn over time, otherwise at time 0 in the plane of the first two
+    components, where the others are 0.
+    """
+    low, high = paths.min(axis=(0, 1))[:2], paths.max(axis=(0, 1))[:2]
+    margin = 0.25 * (high - low).max()
+    ticks = [np.linspace(*ends, 15) for ends in zip(low - margin, high + margin)]
+    if paths.shape[-1] == 1:
+        states = ticks[0][:, None].astype("float32")
+        return [(np.float32(t), states) for t in np.linspace(0.0, 1.0, 15)]
+    x, y = (g.ravel() for g in np.meshgrid(*ticks))
+    states = np.zeros((x.size, paths.shape[-1]), np.float32)
+    states[:, 0], states[:, 1] = x, y
+    return [(np.float32(0.0), states)]
+
+
+def crossing(plain, augmented):
+    """Both models before and after training: x over time, and x over the extra dimension.
+
+    Args:
+        plain, augmented: `{"before": flow, "after": flow}`, see `augmentation.flow`.
+    """
+    figure = plots.blank_figure(10.5, 6.2)
+    times = np.linspace(0.0, 1.0, TIMES)
+    for row, when in zip(figure.subplots(2, 3), ("before", "after")):
+        flows = (plain[when], augmented[when])
+        _label(row[0], f"NODE, {when} training", "time t", "state x")
+        _label(row[1], f"ANODE, {when} training", "time t", "state x")
+        for axis, flow in zip(row, flows):
+            path = flow["paths"][..., 0]
+            for i, color in enumerate(COLORS.values()):
+                axis.plot(times, path[:, i], color=color, linewidth=2)
+                axis.plot(0.0, path[0, i], "o", color=color, clip_on=False)
+                axis.plot(1.0, -path[0, i], "x", color=color, markersize=9, clip_on=False)
+            limit = 1.25 * max(1.0, np.abs(path).max())
+            axis.set(xlim=(0.0, 1.0), ylim=(-limit, limit))
+        for (t, states), slope in zip(plain[when]["grid"], plain[when]["field"]):
+            ones = np.ones(len(states))
+            row[0].quiver(t * ones, states[:, 0], ones, slope[:, 0], angles="xy", **FIELD)
+        _label(row[2], f"ANODE, {when} training: field at t = 0", "state x", "extra dimension a")
+        _field(row[2], augmented[when])
+        paths = augmented[when]["paths"]
+        for i, color in enumerate(COLORS.values()):
+            row[2].plot(*paths[:, i, :2].T, color=color, linewidth=2)
+            row[2].plot(*paths[0, i, :2], "o", color=color)
+            row[2].axvline(-paths[0, i, 0], color=color, linestyle=":", linewidth=1)
+    handles = [
+        Line2D([], [], color=c, marker="o", label=f"path from x = {-s:+.0f}, target {s:+.0f}")
+        for s, c in zip((1.0, -1.0), COLORS.values())
+    ]
+    handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="target at t = 1"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SIZE)
+    return figure
+
+
+def nested(plain, augmented):
+    """Both models: the flow before training, and the field, paths and last states after it.
+
+    Args:
+        plain, augmented: See `crossing`.
+    """
+    figure = plots.blank_figure(13.0, 6.6)
+    titles = ("field at t = 0 and paths, untrained", "field at t = 0, trained")
+    titles += ("paths, trained", "states at t = 1 and read-out = 0, trained")
+    for row, (model, label) in enumerate(((plain, "NODE"), (augmented, "ANODE"))):
+        for column, title in enumerate(titles):
+            flow = model["after" if column else "before"]
+            starts = flow["paths"][0]
+            colors = [COLORS[s] for s in np.where(np.hypot(*starts[:, :2].T) < 0.75, -1.0, 1.0)]
+            # The field and the untrained paths are drawn in the plane of the data.
+            space = min(starts.shape[-1], 3) if column > 1 else 2
+            projection = {"projection": "3d"} if space == 3 else {}
+            axis = figure.add_subplot(2, 4, 4 * row + column + 1, **projection)
+            _label(axis, f"{label}: {title}", "$x_1$", "$x_2$")
+            if column < 2:
+                _field(axis, flow)
+                axis.set_aspect("equal")
+            if column == 1:
+                axis.scatter(*starts[:, :2].T, c=colors, s=6)
+            else:
+                _paths(axis, flow["paths"][..., :space], colors, lines=column != 3)
+            if column == 3:
+                _boundary(axis, flow, space)
+            if space == 3:
+                axis.set_zlabel("extra dimension", fontsize=SIZE)
+                axis.set_box_aspect(None, zoom=0.85)
+                for line in (axis.xaxis, axis.yaxis, axis.zaxis):
+                    line.set_major_locator(MaxNLocator(4))
+    handles = [
+        Line2D([], [], color=c, marker="o", linestyle="", label=f"target {s:+.0f}")
+        for s, c in COLORS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=SIZE)
+    return figure
+
+
+def _field(axis, flow):
+    ((_, states),), (velocities,) = flow["grid"], flow["field"]
+    axis.quiver(*states[:, :2].T, *velocities[:, :2].T, angles="xy", **FIELD)
+
+
+def _paths(axis, paths, colors, lines):
+    """The last states, and the way there."""
+    if lines:
+        for i, color in enumerate(colors):
+            axis.plot(*paths[:, i].T, color=color, linewidth=0.6, alpha=0.5)
+    axis.scatter(*paths[-1].T, c=colors, s=6)
+
+
+def _boundary(axis, flow, space):
+    """Where the read-out is 0: a line, or a plane. Not drawn in more dimensions than three."""
+    weights, bias = flow["readout"]
+    ends = flow["paths"][-1]
+    if len(weights) != space:
+        return
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    # Solved for the component that it depends on most.
+    last = int(np.abs(weights[:, 0]).argmax())
+    others = [i for i in range(space) if i != last]
+    grid = np.meshgrid(*(np.linspace(low[i], high[i], 25) for i in others))
+    rest = sum(weights[i, 0] * g for i, g in zip(others, grid))
+    solved = -(bias[0] + rest) / weights[last, 0]
+    inside = (solved >= low[last]) & (solved <= high[last])
+    surface = [None] * space
+    surface[last] = np.where(inside, solved, np.nan)
+    for i, g in zip(others, grid):
+        surface[i] = g
+    if space == 2:
+        axis.plot(*surface, color="0.2", linestyle="--", linewidth=1)
+    else:
+        axis.plot_surface(*surface, color="0.5", alpha=0.3)
+
+
+def training(runs):
+    """The curves over the epochs of both problems, each seed and their mean."""
+    figure = plots.blank_figure(13.0, 5.6)
+    axes = figure.subplots(2, len(CURVES))
+    for (problem, augment), group in groups(runs).items():
+        row = axes[int(problem == "nested")]
+        for axis, (key, label) in zip(row, CURVES.items()):
+            values = np.array([one[key] for one in group])  # (seeds, epochs)
+            epochs = np.arange(1, values.shape[1] + 1)
+            style = {"color": MODELS[int(augment > 0)]}
+            axis.plot(epochs, values.T, linewidth=0.6, alpha=0.5, **style)
+            axis.plot(epochs, values.mean(axis=0), linewidth=2, label=name(augment), **style)
+            axis.grid(alpha=0.3)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_yscale("log" if key == "loss" else "linear")
+            _label(axis, problem, "epoch", label)
+    for axis in axes[:, 2]:
+        axis.axhline(1.0, color="0.3", linestyle=":", label="least of any NODE")
+        axis.set_ylim(bottom=0.0)
+        axis.legend(fontsize=SIZE)
+    return figure
+
+
+def _label(axis, title, x, y):
+    axis.set_title(title, fontsize=SIZE)
+    axis.set_xlabel(x, fontsize=SIZE)
+    axis.set_ylabel(y, fontsize=SIZE)
+    axis.tick_params(labelsize=SIZE - 1)
