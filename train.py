@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
 RUN_DIR = runpy.run_path(str(ROOT / "tfnode" / "run_dir.py"))
 DATA_FOLDER = runpy.run_path(str(ROOT / "tfnode" / "data" / "folder.py"))
-MODELS = ("ode", "resnet", "anode", "rnode")
+MODELS = ("ode", "resnet", "anode", "node", "rnode")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
     "dataset",

@@ -126,3 +126,11 @@ def test_settings_of_the_block_that_would_have_no_part(config, changes):
     config.update_from_flattened_dict(changes)
     with pytest.raises(ValueError, match="Received: model"):
         settings.check(config)
+
+
+def test_node_is_the_paper_s_counterpart_of_anode(monkeypatch):
+    """Of the sizes that `tests/models` counts the parameters of, and alike in all else."""
+    monkeypatch.syspath_prepend(str(command.ROOT))
+    anode, node = (_config(name).to_dict() for name in ("anode", "node"))
+    assert node["model"] == {**anode["model"], "augment": 0, "filters": 92}
+    assert {**node, "name": "anode", "model": anode["model"]} == anode

@@ -51,7 +51,7 @@ REFUSED = {
     # An argument, and what the message must name.
     "--nope=1": ("nope", *FLAGS),
     "--epoch=1": ("epoch", *FLAGS),
-    "--model=vgg": ("vgg", "ode", "resnet", "anode", "rnode"),
+    "--model=vgg": ("vgg", "ode", "resnet", "anode", "node", "rnode"),
     "--dataset=cifar": ("cifar", "auto", "mnist", "digits"),
     "--strategy=tpu": ("tpu", "none", "mirrored", "multi_worker"),
     "--strategy=multi_worker": ("TF_CONFIG", "cluster", "localhost", "worker", "index"),

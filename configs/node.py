@@ -1,0 +1,17 @@
+"""The plain Neural ODE of the size of `anode`, which Dupont, Doucet and Teh compare it with.
+
+Command: python train.py --model=node
+Expected: published are 96.4 % test accuracy on MNIST, where `anode` has 98.2 %. One step takes
+twice as long as a step of `anode` with as many evaluations.
+"""
+
+from configs import anode
+
+
+def get_config():
+    """The settings of `anode`; 92 filters instead of 5 channels of zeros: 85,316 parameters."""
+    config = anode.get_config()
+    config.name = "node"
+    config.model.filters = 92
+    config.model.augment = 0
+    return config
