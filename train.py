@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
 RUN_DIR = runpy.run_path(str(ROOT / "tfnode" / "run_dir.py"))
 DATA_FOLDER = runpy.run_path(str(ROOT / "tfnode" / "data" / "folder.py"))
-MODELS = ("ode", "resnet", "anode", "node", "rnode")
+MODELS = ("ode", "ode_tuned", "resnet", "anode", "node", "rnode")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
     "dataset",
@@ -89,6 +89,7 @@ def parse(arguments):
         model, path = known.model, pathlib.Path(known.log_dir or f"logs/{known.model}")
         if known.resume:
             record = RUN_DIR["read_record"](path)
+            record["settings"] = SETTING_RULES["complete"](record["settings"])
             begun = record["settings"].get("name")
             if begun in MODELS and begun != model:
                 if known["model"].present:

@@ -35,7 +35,7 @@ def _mount(folder, *options):
 def few(monkeypatch):
     """A few images and a small model in place of those of the experiment."""
 
-    def model(config):
+    def model(config, dataset):
         model = keras.Sequential(
             [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
         )

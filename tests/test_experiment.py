@@ -66,8 +66,8 @@ def _run(few, *arguments, **options):
     """Runs an experiment on the few digits; returns its metrics and its model."""
     made = []
 
-    def record(config):
-        made.append(compiled_model(config))
+    def record(config, dataset):
+        made.append(compiled_model(config, dataset))
         return made[0]
 
     compiled_model = experiment._compiled_model
@@ -160,13 +160,13 @@ def test_metrics(done):
     assert metrics["median_seconds_per_epoch"] == rows[1]["seconds"]
 
 
-def test_settings_within_settings_reach_the_model():
+def test_settings_within_settings_reach_the_model(few):
     weights = {"kineticenergy": 0.5, "jacobianfrobenius": 0.25}
     config = _config()
     config.model = ml_collections.ConfigDict(
         {"name": "odenet", "filters": 4, "regularizers": weights}
     )
-    model = experiment._compiled_model(config)
+    model = experiment._compiled_model(config, few)
     (block,) = [layer for layer in model.layers if isinstance(layer, tfnode.ODEBlock)]
     assert sorted(x.weight for x in block.regularizers) == [0.25, 0.5]
 
@@ -225,7 +225,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
 def _stub(patch, scale):
     """Has experiments train a small model in no time, with inputs times `scale`."""
 
-    def compiled_model(config):
+    def compiled_model(config, dataset):
         model = keras.Sequential(
             [
                 keras.Input((28, 28, 1)),

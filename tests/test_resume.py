@@ -5,11 +5,12 @@ import os
 import pathlib
 
 import keras
+import ml_collections
 import pytest
 from runs import assert_same, results
 from test_experiment import _config, _run
 
-from tfnode import callbacks, data, experiment, plots, run_dir
+from tfnode import callbacks, data, experiment, optimization, plots, run_dir
 from tfnode.run_dir import RunError
 
 
@@ -30,7 +31,7 @@ def few():
     )
 
 
-def _compiled_model(config):
+def _compiled_model(config, dataset):
     """A small model, whose dropout makes the state of its random numbers matter."""
     model = keras.Sequential(
         [
@@ -196,6 +197,40 @@ def test_more_epochs(few, tmp_path, whole):
     _run(few, _settings(epochs=2), log_dir=tmp_path, resume=True)
     assert_same(tmp_path, whole[0])
     assert run_dir.read_json(tmp_path / "config.json")["settings"]["epochs"] == 2
+
+
+def test_schedule_augmentation_averages_and_validation(few, tmp_path, monkeypatch):
+    """All that a run may have beyond the paper's, killed in the middle of an epoch."""
+    more = {"schedule": "one_cycle", "weight_decay": 1e-2, "ema": 0.5, "validation": 0.25}
+    moves = {"shift": 2.0, "rotation": 10.0, "zoom": 0.1}
+    settings = ml_collections.ConfigDict({**_settings().to_dict(), **more, "augmentation": moves})
+
+    def compiled_model(config, dataset):
+        model = _compiled_model(config, dataset)
+        steps = config.epochs * dataset.steps(config.batch_size)
+        model.compile(optimization.optimizer(config, steps), model.loss, metrics=["accuracy"])
+        return model
+
+    def die(self, batch, logs=None):
+        if self._epoch == 1 and batch == 0:
+            raise Killed
+
+    monkeypatch.setattr(experiment, "_compiled_model", compiled_model)
+    _run(few, settings, log_dir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Divergence, "on_train_batch_end", die)
+        with pytest.raises(Killed):
+            _run(few, settings, log_dir=tmp_path / "killed")
+    _run(few, settings, log_dir=tmp_path / "killed", resume=True)
+    expected = results(tmp_path / "whole")
+    assert_same(tmp_path / "killed", expected)
+    assert expected["metrics"]["test"].keys() == {"loss", "accuracy"}
+    # The rate of the last step of each epoch, of which both have two.
+    rates = [float(row["learning_rate"]) for row in expected["history"]]
+    assert rates == pytest.approx([3e-2, 3e-2 * (1 + math.cos(math.pi * 2 / 3)) / 2])
+    with pytest.raises(run_dir.OtherSettings, match="epochs"):
+        settings.epochs = 3
+        _run(few, settings, log_dir=tmp_path / "whole", resume=True)
 
 
 def test_mirrored(few, tmp_path, whole):

@@ -53,6 +53,13 @@ BAD = {
     "learning_rate": [0.0, float("nan"), float("inf"), "1e-3", None, True],
     "deterministic": [1, "yes", None],
     "jit_compile": ["auto", 0, None],
+    "schedule": ["cosine", None, 1],
+    "weight_decay": [-1e-9, None, "0", float("nan")],
+    "ema": [1.0, -0.1, None, True],
+    "augmentation.shift": [-1.0, 29.0, None],
+    "augmentation.zoom": [-0.1, 1.1],
+    "augmentation.flip": [1.0],
+    "validation": [1.0, -0.1, None],
     "precision": ["float16", "", None, 32],
     "model.filters": [0, -1, 2.0, True, 2**16 + 1, None],
     "model.norm": ["none", "", 1],
@@ -91,6 +98,27 @@ def test_missing_settings(config, name):
     del record[name]
     with pytest.raises(ValueError, match=f"Expected the setting {name}"):
         settings.check(ml_collections.ConfigDict(record))
+
+
+def test_averages_of_weights_are_for_one_device(config):
+    config.ema = 0.99
+    settings.check(config)
+    config.strategy = "mirrored"
+    with pytest.raises(ValueError, match="one device only"):
+        settings.check(config)
+
+
+def test_settings_of_how_to_train_have_defaults(config):
+    """So that runs from before there were these settings can be resumed."""
+    record = config.to_dict()
+    for name in settings.DEFAULTS:
+        del record[name]
+    settings.check(ml_collections.ConfigDict(record))
+    assert settings.complete(record) == config.to_dict()
+    assert settings.complete(config.to_dict()) == config.to_dict()
+    record["augmentation"] = {"zoom": 0.5}
+    zoomed = {"shift": 0.0, "rotation": 0.0, "zoom": 0.5}
+    assert settings.complete(record)["augmentation"] == zoomed
 
 
 def test_model_settings_have_defaults(config):

@@ -11,7 +11,17 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from tfnode import callbacks, data, distribution, models, multi_worker, plots, run_dir, settings
+from tfnode import (
+    callbacks,
+    data,
+    distribution,
+    models,
+    multi_worker,
+    optimization,
+    plots,
+    run_dir,
+    settings,
+)
 from tfnode.callbacks.divergence import not_finite, short
 from tfnode.provenance import provenance
 
@@ -70,7 +80,8 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
     if resume:
         path = log_dir or pathlib.Path("logs", config.name)
         record = run_dir.read_record(path)
-        run_dir.check_resume(path, record, config.to_dict())
+        record["settings"] = settings.complete(record["settings"])
+        run_dir.check_resume(path, record, settings.complete(config.to_dict()))
     dataset = data.load(record["dataset"]["name"] if record else config.dataset, data_dir)
     if record and record["dataset"].get("sha256") != _sha256(dataset):
         raise run_dir.RunError(
@@ -78,20 +89,24 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
             f"{record['dataset'].get('source')}. Received: {dataset.source}"
         )
     distribution.check_batch_size(strategy, config.batch_size)
+    test, validation = None, config.get("validation", 0.0)
+    if validation:
+        # From here on the data set's test part is that of the training set which is held out.
+        test, dataset = dataset, dataset.hold_out(validation)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = _compiled_model(config)
+        model = _compiled_model(config, dataset)
     # Last, so that no setting is found wrong after an old run is gone.
     with run_dir.prepare(log_dir, config.name, resume=resume, overwrite=overwrite) as directory:
         backup = callbacks.Backup(directory / run_dir.CHECKPOINTS / run_dir.LATEST)
         with strategy.scope() if strategy else contextlib.nullcontext():
             epoch = backup.restore(model) if resume and backup.path.exists() else 0
         earlier = _earlier_epochs(directory, epoch) if resume else []
-        record = _record(config, dataset, device, record, epoch)
+        record = _record(config, dataset, test, device, record, epoch)
         run_dir.write_json(directory / run_dir.CONFIG, record)
         # Of the run before it was resumed.
         (directory / run_dir.METRICS).unlink(missing_ok=True)
-        _announce(config, dataset, device, model, directory, epoch)
-        return _train(config, dataset, model, directory, strategy, backup, earlier)
+        _announce(config, dataset, test, device, model, directory, epoch)
+        return _train(config, dataset, test, model, directory, strategy, backup, earlier)
 
 
 def _earlier_epochs(directory, epoch):
@@ -110,11 +125,13 @@ def _earlier_epochs(directory, epoch):
     return rows[:epoch]
 
 
-def _train(config, dataset, model, directory, strategy, backup, earlier):
+def _train(config, dataset, test, model, directory, strategy, backup, earlier):
     """Trains, and writes down how it ended; returns the metrics."""
-    ending, error = "finished", None
+    ending, error, tested = "finished", None, None
     try:
         _fit(config, dataset, model, directory, strategy, backup, earlier)
+        if test is not None:
+            tested = _evaluate(config, test, model, strategy)
     except (KeyboardInterrupt, tf.errors.OpError) as broken_off:
         if config.strategy == "multi_worker":
             raise  # Saving takes all processes, and some may be gone.
@@ -131,8 +148,11 @@ def _train(config, dataset, model, directory, strategy, backup, earlier):
         # The weights of now may be broken, or updated in part.
         with strategy.scope() if strategy else contextlib.nullcontext():
             kept = backup.restore(model)
+            callbacks.AverageWeights(model).put_in()
         _save(model, directory)
     metrics = _metrics(config, dataset, model, directory, ending)
+    if test is not None:
+        metrics["test"] = tested
     run_dir.write_json(directory / run_dir.METRICS, metrics)
     _summarise(config, dataset, metrics, directory)
     if by_hand:
@@ -163,11 +183,11 @@ def _set_up(config):
     return distribution.use_devices(config.strategy)
 
 
-def _compiled_model(config):
+def _compiled_model(config, dataset):
     arguments = {k: v for k, v in config.model.to_dict().items() if k != "name"}
     model = getattr(models, config.model.name)(**arguments)
     model.compile(
-        optimizer=keras.optimizers.Adam(config.learning_rate),
+        optimizer=optimization.optimizer(config, config.epochs * dataset.steps(config.batch_size)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=["accuracy"],  # Samples weigh the same but under a strategy.
         jit_compile=config.jit_compile,
@@ -175,16 +195,36 @@ def _compiled_model(config):
     return model
 
 
+def _tests(config, dataset, strategy):
+    """The test set as `fit` and `evaluate` take it, and its number of batches."""
+    size = distribution.test_batch_size(strategy, config.batch_size, len(dataset.y_test))
+    # Without end, since Keras looks at a batch more where replicas share them.
+    batches = dataset.test_batches(size).repeat()
+    distributed = distribution.distribute(strategy, batches, training=False)
+    return distributed, -(-len(dataset.y_test) // size)
+
+
+def _evaluate(config, dataset, model, strategy):
+    """The loss and the score on the test set."""
+    tests, steps = _tests(config, dataset, strategy)
+    with multi_worker.mended(model, strategy):
+        logs = model.evaluate(tests, steps=steps, verbose=0, return_dict=True)
+    return {name: float(logs[name]) for name in ("loss", dataset.score)}
+
+
 def _fit(config, dataset, model, directory, strategy, backup, earlier):
     epoch = len(earlier)
     steps = dataset.steps(config.batch_size)
-    test_size = distribution.test_batch_size(strategy, config.batch_size, len(dataset.y_test))
-    # Without end, since Keras looks at a batch more where replicas share them.
-    tests = dataset.test_batches(test_size).repeat()
+    tests, test_steps = _tests(config, dataset, strategy)
+    amounts = config.get("augmentation", {})
+    augmentation = data.Augmentation(**amounts) if any(amounts.values()) else None
 
     def batches(epoch):
-        return dataset.training_batches(config.batch_size, config.seed, epoch=epoch)
+        return dataset.training_batches(
+            config.batch_size, config.seed, epoch=epoch, augmentation=augmentation
+        )
 
+    average = callbacks.AverageWeights(model)
     recalibrate = callbacks.Recalibrate(batches(CALIBRATION_EPOCH), steps=min(steps, 100))
     divergence = callbacks.Divergence(batches)
     tensor_board = callbacks.TensorBoard(directory, write_graph=False)
@@ -195,15 +235,18 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     )
     if best and best["epoch"] == epoch:
         # Perhaps killed between the checkpoint and this.
+        average.put_in()
         save_best.save(model)
+        average.take_out()
     listeners = [
-        recalibrate,
         callbacks.SolverStats(),
         divergence,
         # What these write of an epoch that has no checkpoint yet is taken back on resuming.
         callbacks.CurveExport(directory, dataset.score),
         tensor_board,
         backup,
+        average,
+        recalibrate,
         save_best,
     ]
     try:
@@ -213,8 +256,8 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
                 initial_epoch=epoch,
                 epochs=config.epochs,
                 steps_per_epoch=steps,
-                validation_data=distribution.distribute(strategy, tests, training=False),
-                validation_steps=-(-len(dataset.y_test) // test_size),
+                validation_data=tests,
+                validation_steps=test_steps,
                 callbacks=listeners,
                 shuffle=False,  # The batches are shuffled already.
                 verbose="auto" if sys.stdout.isatty() else 2,
@@ -222,6 +265,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     except KeyboardInterrupt:
         # In the middle of an epoch the averages lag behind the weights.
         if config.strategy != "multi_worker":
+            average.put_in()
             recalibrate.recalibrate()
         raise
     except tf.errors.InvalidArgumentError as error:
@@ -231,7 +275,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
         raise diverged from error
 
 
-def _record(config, dataset, device, earlier, epoch):
+def _record(config, dataset, test, device, earlier, epoch):
     """What goes into `config.json`; of a resumed run, `earlier` is what was there."""
     now = provenance(device)
     if earlier:
@@ -243,8 +287,9 @@ def _record(config, dataset, device, earlier, epoch):
             "name": dataset.name,
             "source": dataset.source,
             "training_samples": len(dataset.y_train),
-            "test_samples": len(dataset.y_test),
-            "sha256": _sha256(dataset),
+            **({} if test is None else {"validation_samples": len(dataset.y_test)}),
+            "test_samples": len((dataset if test is None else test).y_test),
+            "sha256": _sha256(dataset if test is None else test),
         },
         **now,
     }
@@ -258,14 +303,15 @@ def _sha256(dataset):
     return digest.hexdigest()
 
 
-def _announce(config, dataset, device, model, directory, epoch):
+def _announce(config, dataset, test, device, model, directory, epoch):
     if config.dataset == "auto" and dataset.name != "mnist":
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
     print(f"device: {device}")
+    held_out = "" if test is None else f", {len(dataset.y_test):,} held-out"
     print(
-        f"data: {dataset.name}, {len(dataset.y_train):,} training and "
-        f"{len(dataset.y_test):,} test samples, from {dataset.source}"
+        f"data: {dataset.name}, {len(dataset.y_train):,} training{held_out}"
+        f" and {len((test or dataset).y_test):,} test samples, from {dataset.source}"
     )
     print(f"model: {config.name} ({model.name}), {model.count_params():,} parameters")
     print(f"results: {directory}", flush=True)
@@ -303,10 +349,14 @@ def _summarise(config, dataset, metrics, directory):
     if final is None:
         print(f"{config.name}: no epoch was finished; wrote {directory}/: {files}")
         return
+    split, tested = "validation" if "test" in metrics else "test", ""
+    if metrics.get("test"):
+        value = run_dir.score_text(dataset.score, metrics["test"][dataset.score])
+        tested = f"; test {plots.label(dataset.score)} {value}"
     print(
-        f"{config.name}: test {plots.label(dataset.score)} "
+        f"{config.name}: {split} {plots.label(dataset.score)} "
         f"{run_dir.score_text(dataset.score, final)} on {metrics['dataset']} after "
         f"{metrics['epochs']} epochs (best {run_dir.score_text(dataset.score, best)} in epoch "
-        f"{metrics['best']['epoch']:.0f}), "
+        f"{metrics['best']['epoch']:.0f}){tested}, "
         f"{metrics['median_seconds_per_epoch']:.1f} s an epoch; wrote {directory}/: {files}"
     )

@@ -87,7 +87,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         RunError: If a run cannot be read, or holds no epoch, or runs are judged by different
             scores; nothing is written then.
     """
-    histories, table = {}, []
+    histories, table, split = {}, [], set()
     for label, run in zip(_labels(runs), runs):
         folder = pathlib.Path(run)
         if not folder.is_dir():
@@ -95,7 +95,10 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         histories[label] = read_history(folder / HISTORY)
         if not histories[label]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
-        table.append(_row(label, histories[label], _metrics(folder / METRICS)))
+        metrics = _metrics(folder / METRICS)
+        table.append(_row(label, histories[label], metrics))
+        if "test" in metrics:
+            split.add(label)
     scores = {label: score_of(rows) for label, rows in histories.items()}
     score = next(iter(scores.values()))
     if set(scores.values()) != {score}:
@@ -106,7 +109,12 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
     written = []
     for figure_name, name in _figures(score).items():
         figure, (axis,) = plots.new_figure()
-        curves = {label: plots.column(rows, name) for label, rows in histories.items()}
+        curves = {
+            label + (" (validation split)" if label in split and name.startswith("val_") else ""): (
+                plots.column(rows, name)
+            )
+            for label, rows in histories.items()
+        }
         plots.draw_curves(axis, curves, plots.label(figure_name))
         written.append(out / f"{figure_name}.png")
         plots.save(figure, written[-1])
@@ -137,6 +145,11 @@ def _metrics(path):
             raise RunError(
                 f"{name} must be of type {kind.__name__} in {path}. Received: {name}={value!r:.100}"
             )
+    test = metrics.get("test")
+    if test is not None and not (
+        isinstance(test, dict) and all(isinstance(v, float) for v in test.values())
+    ):
+        raise RunError(f"test must hold numbers in {path}. Received: test={test!r:.100}")
     return metrics
 
 
@@ -167,6 +180,11 @@ def _row(label, rows, metrics):
         ]
         # In points: how far testing falls below training in the worst epoch.
         result["largest_gap"] = _finite(max(gaps, default=None))
+    if "test" in metrics:
+        # Of a run that held out a validation split, which is what its history has. The test
+        # set was looked at once.
+        result[f"val_{score}"] = (metrics["test"] or {}).get(score)
+        result[f"best_val_{score}"] = result["largest_gap"] = None
     return result
 
 

@@ -363,7 +363,8 @@ def read_record(path):
 def check_resume(path, record, settings):
     """Refuses to continue a run with other settings, or one that is finished.
 
-    Only `epochs` may differ from what the run was begun with, and be larger.
+    Only `epochs` may differ from what the run was begun with, and be larger; without a
+    schedule of the learning rate, which depends on it.
 
     Args:
         path: The run directory.
@@ -380,7 +381,10 @@ def check_resume(path, record, settings):
     old = _flat(record["settings"])
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     epochs = [x.get("epochs") for x in (old, new)]
-    if "epochs" in names and all(isinstance(x, int) for x in epochs) and epochs[0] < epochs[1]:
+    # A schedule that was made for so many epochs is over then.
+    constant = old.get("schedule", "constant") == "constant"
+    more = all(isinstance(x, int) for x in epochs) and epochs[0] < epochs[1]
+    if "epochs" in names and constant and more:
         names.remove("epochs")
     if names:
         before, now = (", ".join(f"{n}={x.get(n)!r}" for n in names) for x in (old, new))

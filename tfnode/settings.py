@@ -14,7 +14,8 @@ CHOICES = {
     "strategy": ("none", "mirrored", "multi_worker"),
     "deterministic": (False, True),
     "jit_compile": (False, True),
-    "model.name": ("odenet", "resnet18", "anode"),
+    "schedule": ("constant", "one_cycle"),
+    "model.name": ("odenet", "ode_tuned", "resnet18", "anode"),
     "model.block": (True, False),
     "model.norm": ("batch", "group", "layer", None),
     # Without "bdf", whose dense Jacobian of a batch of images fits into no memory.
@@ -29,6 +30,12 @@ RANGES = {
     "batch_size": (1, 2**31 - 1),
     "seed": (0, 2**31 - 1),
     "learning_rate": (1e-30, 1e30),
+    "weight_decay": (0.0, 1e30),
+    "ema": (0.0, 0.999999),
+    "augmentation.shift": (0.0, 28.0),
+    "augmentation.rotation": (0.0, 180.0),
+    "augmentation.zoom": (0.0, 1.0),
+    "validation": (0.0, 0.9),
     "model.filters": (1, 2**16),
     "model.augment": (0, 2**16),
     "model.num_steps": (1, 2**16),
@@ -44,6 +51,7 @@ MODELS = {
         *("block", "filters", "norm", "solver", "num_steps", "tol", "gradient", "augment"),
         *REGULARIZERS,
     ),
+    "ode_tuned": ("block", "filters", "norm", "solver", "gradient"),
     "resnet18": ("stem",),
     "anode": ("filters", "augment", "tol", "gradient", *REGULARIZERS),
 }
@@ -51,12 +59,31 @@ MODELS = {
 # Of a model: the solver's own value where they are None.
 OPTIONAL = {"odenet": ("model.num_steps", "model.tol")}
 
-REQUIRED = ("name", *(name for name in (*CHOICES, *RANGES) if not name.startswith("model.")))
+# What runs of before there were these settings were trained with, and configs without them are.
+DEFAULTS = {
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "ema": 0.0,
+    "augmentation": {"shift": 0.0, "rotation": 0.0, "zoom": 0.0},
+    "validation": 0.0,
+}
+
+GENERAL = ("name", *(name for name in (*CHOICES, *RANGES) if not name.startswith("model.")))
+REQUIRED = tuple(name for name in GENERAL if name.split(".")[0] not in DEFAULTS)
 
 
 def names(config):
     """The names of all settings, with dots."""
     return list(_flat(config))
+
+
+def complete(settings):
+    """Settings, a nested dict, with the defaults of those that it may lack."""
+    filled = {
+        name: {**value, **settings.get(name, {})} if isinstance(value, dict) else value
+        for name, value in DEFAULTS.items()
+    }
+    return {**filled, **{k: v for k, v in settings.items() if not isinstance(filled.get(k), dict)}}
 
 
 def check(config):
@@ -84,7 +111,7 @@ def check(config):
                 f"{name} must be one of {', '.join(map(str, valid))}. Received: {name}={value!r}"
             )
     model = settings["model.name"]
-    valid = (*REQUIRED, "model.name", *(f"model.{name}" for name in MODELS[model]))
+    valid = (*GENERAL, "model.name", *(f"model.{name}" for name in MODELS[model]))
     unknown = [name for name in settings if name not in valid]
     if unknown:
         raise ValueError(
@@ -104,6 +131,11 @@ def check(config):
             )
     if model == "odenet":
         _check_block(settings)
+    if settings.get("ema") and settings["strategy"] != "none":
+        raise ValueError(
+            "Averages of the weights (ema) are kept on one device only. Received: "
+            f"ema={settings['ema']}, strategy={settings['strategy']}"
+        )
     if settings["strategy"] == "multi_worker":
         cluster()
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfnode.data import Dataset
+from tfnode.data import Augmentation, Dataset
 from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
 
 SIZE = 23
@@ -108,3 +108,36 @@ def test_test_batches_once_in_order(dataset):
     assert [len(labels) for _, labels in batches] == [3, 3, 1]
     labels = np.concatenate([labels for _, labels in batches])
     np.testing.assert_array_equal(labels, dataset.y_test)
+
+
+def test_images_are_moved_anew_in_every_batch_and_epoch(dataset):
+    """And the same whether training began before or is taken up there."""
+    images = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
+    same = dataset._replace(x_train=np.repeat(images, SIZE, 0))
+    moves = Augmentation(shift=2.0)
+
+    def take(epoch, count):
+        batches = same.training_batches(8, 3, epoch, moves)
+        return [x for x, _ in itertools.islice(batches.as_numpy_iterator(), count)]
+
+    first = take(0, 6)
+    np.testing.assert_array_equal(first[3], take(1, 1)[0])
+    flat = np.concatenate(first).reshape(2 * SIZE, -1)
+    assert len(np.unique(flat, axis=0)) == 2 * SIZE
+    # The order is as without.
+    labels = [
+        [y for _, y in itertools.islice(same.training_batches(8, 3, 0, m).as_numpy_iterator(), 6)]
+        for m in (None, moves)
+    ]
+    assert all((a == b).all() for a, b in zip(*labels))
+
+
+@pytest.mark.parametrize("fraction, count", [(0.001, 1), (0.2, 5), (0.999, SIZE - 1)])
+def test_hold_out(dataset, fraction, count):
+    split = dataset.hold_out(fraction)
+    kept, held_out = split.x_train[:, 0, 0, 0], split.x_test[:, 0, 0, 0]
+    assert len(held_out) == count
+    # All of the training set, each once, and nothing of the test set.
+    assert sorted([*kept, *held_out]) == list(range(SIZE))
+    assert (split.y_train == kept % 10).all() and (split.y_test == held_out % 10).all()
+    np.testing.assert_array_equal(dataset.hold_out(fraction).x_test, split.x_test)

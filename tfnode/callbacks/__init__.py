@@ -1,5 +1,6 @@
 """Keras callbacks."""
 
+from tfnode.callbacks.average_weights import AverageWeights
 from tfnode.callbacks.backup import Backup
 from tfnode.callbacks.curve_export import CurveExport
 from tfnode.callbacks.divergence import Diverged, Divergence
@@ -9,6 +10,7 @@ from tfnode.callbacks.solver_stats import SolverStats
 from tfnode.callbacks.tensor_board import TensorBoard
 
 __all__ = [
+    "AverageWeights",
     "Backup",
     "CurveExport",
     "Diverged",

@@ -6,6 +6,7 @@ import time
 import keras
 
 from tfnode import plots
+from tfnode.optimization import last_learning_rate
 from tfnode.run_dir import (
     CURVES,
     HISTORY,
@@ -59,7 +60,7 @@ class CurveExport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
-        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["learning_rate"] = last_learning_rate(self.model.optimizer)
         row["seconds"] = round(time.perf_counter() - self._start, 3)
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)

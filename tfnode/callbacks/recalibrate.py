@@ -18,7 +18,9 @@ class Recalibrate(keras.callbacks.Callback):
     training batches, with the weights held. Batch normalisation was published
     that way: its inference uses statistics of the finished network.
 
-    Nothing happens in a model without the layer.
+    Nothing happens in a model without the layer, unless it is judged by the averages of its
+    weights (see `AverageWeights`) and has plain batch normalisation, whose running averages are
+    those of other weights then.
 
     Args:
         batches: A `tf.data.Dataset` of `(inputs, targets)`, of which the first `steps`
@@ -61,7 +63,10 @@ class Recalibrate(keras.callbacks.Callback):
     def recalibrate(self):
         """Takes the averages anew, now; while `fit` is under way, or was broken off."""
         layers = [x for x in self.model._flatten_layers() if isinstance(x, TimeBatchNormalization)]
-        if not layers or self._forward is None:
+        plain = self.model.optimizer.use_ema and any(
+            isinstance(x, keras.layers.BatchNormalization) for x in self.model._flatten_layers()
+        )
+        if not (layers or plain) or self._forward is None:
             return
         for layer in layers:
             layer.reset_averages()

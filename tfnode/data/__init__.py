@@ -1,12 +1,13 @@
 """Data sets, one a file."""
 
 from tfnode.data import digits, mnist
+from tfnode.data.augmentation import Augmentation
 from tfnode.data.dataset import Dataset
 from tfnode.data.folder import DataError
 
 NAMES = ("auto", "mnist", "digits")
 
-__all__ = ["NAMES", "DataError", "Dataset", "load"]
+__all__ = ["NAMES", "Augmentation", "DataError", "Dataset", "load"]
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:

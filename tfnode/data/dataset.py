@@ -29,17 +29,40 @@ class Dataset(NamedTuple):
     # By which of `tfnode.run_dir.SCORES` models of these data are judged.
     score = "accuracy"
 
-    def training_batches(self, batch_size, seed, epoch=0):
+    def hold_out(self, fraction):
+        """A part of the training set, in place of the test set, for choosing settings by.
+
+        Args:
+            fraction: Of the training samples; at least one is held out, and one is left.
+
+        Returns:
+            A `Dataset` of the other training samples, whose test set are those held out: the
+            same ones whatever the seed of a run.
+        """
+        size = len(self.y_train)
+        held_out = np.zeros(size, bool)
+        count = min(max(round(fraction * size), 1), size - 1)
+        held_out[np.random.default_rng(0).permutation(size)[:count]] = True
+        return self._replace(
+            x_train=self.x_train[~held_out],
+            y_train=self.y_train[~held_out],
+            x_test=self.x_train[held_out],
+            y_test=self.y_train[held_out],
+        )
+
+    def training_batches(self, batch_size, seed, epoch=0, augmentation=None):
         """Batches without end for training, shuffled anew in each epoch.
 
-        The order in an epoch depends on `seed` and the epoch's number alone, so training
-        can be taken up anywhere. The last batch of an epoch is smaller where the batch
-        size does not divide the samples: an epoch has `steps(batch_size)` batches.
+        The order in an epoch depends on `seed` and the epoch's number alone, and how images
+        are moved on those and the batch's number, so training can be taken up anywhere. The
+        last batch of an epoch is smaller where the batch size does not divide the samples: an
+        epoch has `steps(batch_size)` batches.
 
         Args:
             batch_size: Samples in a batch.
             seed: Seed of the shuffling.
             epoch: The first epoch, from 0.
+            augmentation: A `tfnode.data.Augmentation`, or `None`.
 
         Returns:
             A `tf.data.Dataset` of `(images, labels)`: float32 `(batch, 28, 28, 1)`,
@@ -52,12 +75,22 @@ class Dataset(NamedTuple):
             indices = tf.random.experimental.stateless_shuffle(
                 tf.range(size), seed=tf.stack([tf.cast(seed, tf.int64), number])
             )
-            return tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+            batches = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+            if augmentation is None:
+                return batches.map(lambda i: (normalize(tf.gather(images, i)), i))
+            key = tf.random.experimental.stateless_fold_in([seed, 0], number)
+
+            def moved(batch, i):
+                pixels = tf.cast(tf.gather(images, i), tf.float32)
+                fold_in = tf.random.experimental.stateless_fold_in
+                return normalize(augmentation(pixels, fold_in(key, batch))), i
+
+            return batches.enumerate().map(moved)
 
         return (
             tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
             .flat_map(order)
-            .map(lambda i: (normalize(tf.gather(images, i)), tf.gather(labels, i)))
+            .map(lambda x, i: (x, tf.gather(labels, i)))
             .prefetch(tf.data.AUTOTUNE)
         )
 

@@ -3,7 +3,8 @@
 from tfnode.models.anode import anode
 from tfnode.models.cnf import cnf
 from tfnode.models.normalizing_flow import NormalizingFlow
+from tfnode.models.ode_tuned import ode_tuned
 from tfnode.models.odenet import odenet
 from tfnode.models.resnet18 import resnet18
 
-__all__ = ["NormalizingFlow", "anode", "cnf", "odenet", "resnet18"]
+__all__ = ["NormalizingFlow", "anode", "cnf", "ode_tuned", "odenet", "resnet18"]
