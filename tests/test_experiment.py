@@ -171,6 +171,31 @@ def test_settings_within_settings_reach_the_model(few):
     assert sorted(x.weight for x in block.regularizers) == [0.25, 0.5]
 
 
+def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
+    """With running averages of batch normalisation that belong to them."""
+    config = _config(epochs=1, learning_rate=1e-2, ema=0.9, validation=0.25)
+    metrics = _run(few, config, log_dir=tmp_path / "run").metrics
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    sizes = [record["dataset"][f"{x}_samples"] for x in ("training", "validation", "test")]
+    assert sizes == [96, 32, 64]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+
+    def judge(dataset):
+        return model.evaluate(dataset.test_batches(48), verbose=0, return_dict=True)
+
+    for dataset, expected in (
+        (few, metrics["test"]),
+        (few.hold_out(0.25), {k: metrics["final"][f"val_{k}"] for k in ("loss", "accuracy")}),
+    ):
+        found = judge(dataset)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["accuracy"] == pytest.approx(expected["accuracy"])
+    # Those of the last step are others.
+    with np.load(tmp_path / "run" / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+        last = [file[str(i)] for i in range(len(model.weights))]
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(last, model.get_weights()))
+
+
 def test_model_loads_and_predicts_the_same(done, few):
     model = keras.models.load_model(done.directory / "model.keras")
     np.testing.assert_allclose(

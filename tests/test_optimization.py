@@ -58,9 +58,13 @@ def test_weight_decay_is_of_kernels_alone():
         np.testing.assert_array_equal(new, old)
 
 
-def test_the_average_is_validated_and_saved_and_the_last_weights_are_trained(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_average_is_validated_and_saved_and_the_last_weights_are_trained(precision):
+    keras.config.set_dtype_policy(precision)
+
     def model(ema):
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        layer = keras.layers.Dense(1, use_bias=False, dtype="float32")
+        model = keras.Sequential([keras.Input((1,)), layer])
         model.compile(_optimizer(ema=ema, schedule="constant", weight_decay=0.0), "mse")
         model.set_weights([np.ones((1, 1))])
         return model

@@ -130,6 +130,28 @@ def test_table(tmp_path):
     assert values["NFE forward"] == "-"
 
 
+def test_mean_of_runs_of_one_name(tmp_path):
+    """And a run with a validation split shows the test set's figure, not that of the split."""
+    runs = [
+        _make_run(tmp_path / "a", name="tuned", test={"loss": 0.1, "accuracy": 0.95}),
+        _make_run(tmp_path / "b", name="tuned", test={"loss": 0.1, "accuracy": 0.97}),
+        _make_run(tmp_path / "c", name="tuned", epochs=2),
+        _make_run(tmp_path / "d", name="other"),
+    ]
+    report.write_report(runs, tmp_path / "out")
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    a, _, c, _ = table["runs"]
+    assert (a["val_accuracy"], a["best_val_accuracy"], a["largest_gap"]) == (0.95, None, None)
+    assert c["val_accuracy"] == pytest.approx(0.89)
+    (mean,) = table["means"]
+    assert (mean["name"], mean["runs"], mean["epochs"]) == ("tuned", 2, 3)
+    assert mean["val_accuracy"] == pytest.approx(0.96)
+    assert mean["val_accuracy_deviation"] == pytest.approx(0.01 * 2**0.5)
+    *_, last = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert last.startswith("| tuned: mean of 2 | mnist | 12,345 | 3 | 93.00 % ± 0.00 % | ")
+    assert "| 96.00 % ± 1.41 % |" in last
+
+
 def _make_series_run(folder):
     """A run that is judged by RMSE, of which less is better."""
     _make_run(folder)

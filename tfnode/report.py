@@ -1,13 +1,15 @@
 """`python -m tfnode.report RUN_DIR... --out DIR`: curves of any runs, overlaid.
 
 Writes the paper's four figures (training and testing, loss and accuracy) and a table in
-Markdown and JSON; for runs on time series with RMSE in place of accuracy. Reads files only,
-and imports no TensorFlow.
+Markdown and JSON; for runs on time series with RMSE in place of accuracy. Several runs of one name,
+such as those of several seeds, have a row with their mean and standard deviation. Reads files
+only, and imports no TensorFlow.
 """
 
 import argparse
 import math
 import pathlib
+import statistics
 import sys
 
 from tfnode import plots
@@ -122,7 +124,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
     with replacing(written[-1]) as temporary:
         temporary.write_text(_text(_markdown(table, score)), encoding="utf-8")
     written.append(out / "table.json")
-    write_json(written[-1], {"runs": table})
+    write_json(written[-1], {"runs": table, "means": _means(table, score)})
     return written
 
 
@@ -137,9 +139,9 @@ def _labels(runs):
 
 
 def _metrics(path):
-    """What only the metrics know: `dataset` and `parameters`, `None` where they are missing."""
+    """What only the metrics know: `name`, `dataset`, `parameters`; `None` where it is missing."""
     metrics = read_json(path)
-    for name, kind in (("dataset", str), ("parameters", int)):
+    for name, kind in (("name", str), ("dataset", str), ("parameters", int)):
         value = metrics.setdefault(name, None)
         if value is not None and type(value) is not kind:
             raise RunError(
@@ -162,6 +164,7 @@ def _row(label, rows, metrics):
     seconds = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
     result = {
         "run": label,
+        "name": metrics["name"],
         "dataset": metrics["dataset"],
         "parameters": metrics["parameters"],
         "epochs": len(rows),
@@ -188,6 +191,33 @@ def _row(label, rows, metrics):
     return result
 
 
+def _means(table, score):
+    """The runs of one name, data, size and length, where there are several.
+
+    Returns:
+        A list of dicts: `runs`, their number, and for each score its mean and sample standard
+        deviation, `None` where a run lacks it; and what they have in common.
+    """
+    groups = {}
+    for row in table:
+        if row["name"] is not None:
+            key = tuple(row[name] for name in ("name", "dataset", "parameters", "epochs"))
+            groups.setdefault(key, []).append(row)
+    means = []
+    for (name, dataset, parameters, epochs), rows in groups.items():
+        if len(rows) == 1:
+            continue
+        mean = {"name": name, "dataset": dataset, "parameters": parameters, "epochs": epochs}
+        mean["runs"] = len(rows)
+        for column in (score, f"val_{score}"):
+            values = [row[column] for row in rows]
+            complete = None not in values
+            mean[column] = statistics.fmean(values) if complete else None
+            mean[f"{column}_deviation"] = statistics.stdev(values) if complete else None
+        means.append(mean)
+    return means
+
+
 def _finite(value):
     return value if value is not None and math.isfinite(value) else None
 
@@ -210,6 +240,13 @@ def _markdown(table, score):
 
     lines = [list(columns.values())]
     lines += [[cell(name, row[name]) for name in columns] for row in table]
+    for mean in _means(table, score):
+        line = {name: cell(name, mean.get(name)) for name in columns}
+        line["run"] = cell("run", f"{mean['name']}: mean of {mean['runs']}")
+        for name in (score, f"val_{score}"):
+            if mean[name] is not None:
+                line[name] += f" ± {score_text(score, mean[f'{name}_deviation'])}"
+        lines.append(list(line.values()))
     return markdown(lines)
 
 

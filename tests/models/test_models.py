@@ -200,6 +200,32 @@ def test_anode_refuses(options):
         models.anode(**options)
 
 
+# ode_tuned
+
+
+def test_ode_tuned_size():
+    """Below the 0.22 million parameters of the published network."""
+    model = models.ode_tuned()
+    assert model.count_params() == 158_898
+    assert trainable(model) == 156_818
+    blocks = [layer for layer in model.layers if isinstance(layer, ODEBlock)]
+    assert [b.output.shape for b in blocks] == [(None, 14, 14, 48), (None, 7, 7, 64)]
+    assert sum(trainable(b.dynamics) for b in blocks) == 117_664
+    assert all(type(b.solver) is solvers.Midpoint for b in blocks)
+    assert not any(isinstance(layer, ODEBlock) for layer in models.ode_tuned(block=False).layers)
+
+
+def test_ode_tuned_is_saved_in_half_precision(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = models.ode_tuned((8, 8, 1), 3, filters=3)
+    images = RNG.normal(size=(4, 8, 8, 1)).astype(np.float32)
+    expected = model(images, training=True)  # Which gives the norms averages.
+    assert expected.dtype == tf.float32
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
 # resnet18
 
 

@@ -53,11 +53,10 @@ class AverageWeights(keras.callbacks.Callback):
 
     def put_in(self):
         """The model gets the averages, if it does not have them."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if not optimizer.use_ema or self._kept is not None:
-            return
-        self._kept = [w.value.read_value() for w in self.model.trainable_variables]
-        self._assign(optimizer._model_variables_moving_average)
+        averages = averages_of(self.model)
+        if averages and self._kept is None:
+            self._kept = [w.value.read_value() for w in self.model.trainable_variables]
+            self._assign(averages)
 
     def take_out(self):
         """The model gets back the weights of the last step."""
@@ -68,3 +67,10 @@ class AverageWeights(keras.callbacks.Callback):
     def _assign(self, values):
         for variable, value in zip(self.model.trainable_variables, values):
             variable.assign(value)
+
+
+def averages_of(model):
+    """The variables with the averages of a compiled model's weights; `None` without."""
+    # In float16 the optimizer is within one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer._model_variables_moving_average if optimizer.use_ema else None

@@ -5,6 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from tfnode.callbacks.average_weights import averages_of
 from tfnode.layers import TimeBatchNormalization
 
 
@@ -63,7 +64,7 @@ class Recalibrate(keras.callbacks.Callback):
     def recalibrate(self):
         """Takes the averages anew, now; while `fit` is under way, or was broken off."""
         layers = [x for x in self.model._flatten_layers() if isinstance(x, TimeBatchNormalization)]
-        plain = self.model.optimizer.use_ema and any(
+        plain = averages_of(self.model) and any(
             isinstance(x, keras.layers.BatchNormalization) for x in self.model._flatten_layers()
         )
         if not (layers or plain) or self._forward is None:

@@ -27,7 +27,7 @@ def ode_tuned(
     ```
 
     Every convolution outside the blocks is followed by a norm and ReLU. With the defaults the
-    states are 14x14x48 and 7x7x64, and 116,000 of the 157,000 weights that are trained are
+    states are 14x14x48 and 7x7x64, and 118,000 of the 157,000 weights that are trained are
     those of the two vector fields, `tfnode.layers.ConvDynamics`.
 
     As in `odenet`, `block=False` is the network without its ODE blocks, and
