@@ -126,12 +126,14 @@ def run(options):
         jit_compile=False,
     )
     test = list(dataset.test_batches(500).take(TESTED // 500))
-    steps = min(options.steps, dataset.steps(BATCH_SIZE))
+    steps = 5 if options.quick else options.steps
     rows = []
     for number in range(1 if options.quick else options.evaluations):
         batches = dataset.training_batches(BATCH_SIZE, options.seed, epoch=number)
         history = model.fit(batches, steps_per_epoch=steps, verbose=2, shuffle=False).history
-        accuracies = evaluate(model, norms, test, batches.take(min(steps, RECALIBRATION)))
+        accuracies = evaluate(
+            model, norms, test, batches.take(min(dataset.steps(BATCH_SIZE), RECALIBRATION))
+        )
         rows.append(
             {
                 "steps": (number + 1) * steps,
