@@ -68,7 +68,7 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert not list(tmp_path.glob("*.json"))
 
 
-@pytest.mark.parametrize("topic", ["augmentation"])
+@pytest.mark.parametrize("topic", ["augmentation", "densities"])
 def test_refuses_before_tensorflow(topic):
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"tfnode.reproduce.{topic}", "--unknown"],
