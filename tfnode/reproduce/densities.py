@@ -72,11 +72,13 @@ def train(name, weight, seed, epochs, size, held_out):
 
 def run(options):
     """Trains every flow, and draws those of the first seed."""
-    epochs, size, held_out, weights = options.epochs, TRAINING, HELD_OUT, WEIGHTS
+    names, weights, epochs = list(planar.SETS), WEIGHTS, options.epochs
+    size, held_out = TRAINING, HELD_OUT
     if options.quick:
-        epochs, size, held_out, weights = 2, 4 * BATCH_SIZE, BATCH_SIZE, (0.0, DRAWN)
+        names, weights, epochs = names[:1], (0.0, DRAWN), 2
+        size, held_out = 2 * BATCH_SIZE, BATCH_SIZE
     values, drawings = {}, {}
-    for name in planar.SETS:
+    for name in names:
         values[name] = {}
         for weight in weights:
             runs = values[name][str(weight)] = []
@@ -131,7 +133,7 @@ def pictures(model, name, seed, side=120, moving=60):
     import numpy as np
     import tensorflow as tf
 
-    from tfnode import odeint
+    from tfnode.integrate import odeint
 
     line = (np.arange(side, dtype=np.float32) + 0.5) / side * 2.0 * LIMIT - LIMIT
     grid = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
