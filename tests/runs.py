@@ -10,11 +10,12 @@ from tfnode import run_dir
 
 
 def results(directory):
-    """All that a run leaves but times, as a dict of comparable values."""
+    """All that a run leaves but times and memory, as a dict of comparable values."""
     with open(directory / run_dir.HISTORY, newline="") as file:
         history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     metrics = run_dir.read_json(directory / run_dir.METRICS)
     del metrics["median_seconds_per_epoch"], metrics["final"]["seconds"]
+    del metrics["peak_memory_mib"]
     found = {"history": history, "metrics": metrics, "events": scalars(directory)}
     for name in (run_dir.MODEL, run_dir.BEST):
         found[name] = keras.models.load_model(directory / name).get_weights()

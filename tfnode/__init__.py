@@ -19,7 +19,10 @@ __all__ = [
     "solvers",
 ]
 
-_COMMANDS = ("tfnode.classify", "tfnode.export", "tfnode.report", "tfnode.reproduce.")
+_COMMANDS = (
+    *("tfnode.classify", "tfnode.export", "tfnode.report", "tfnode.reproduce."),
+    *("tfnode.study", "tfnode.tune"),
+)
 
 
 def _runs_command():

@@ -25,6 +25,11 @@ from tfnode import (
 from tfnode.callbacks.divergence import not_finite, short
 from tfnode.provenance import provenance
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 # An epoch that no run comes to: its batches are in another order than any it trains on.
 CALIBRATION_EPOCH = 2**31
 
@@ -339,7 +344,17 @@ def _metrics(config, dataset, model, directory, ending):
         "final": last,
         "best": {"epoch": best["epoch"], score: best[score]},
         "median_seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+        "peak_memory_mib": _peak_memory(),
     }
+
+
+def _peak_memory():
+    """The most memory that this process had, in MiB, a GPU's aside; `None` where unknown."""
+    if resource is None:
+        return None
+    # Linux counts in KiB, macOS in bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def _summarise(config, dataset, metrics, directory):

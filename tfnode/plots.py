@@ -1,6 +1,7 @@
 """Figures of training curves. Imports no TensorFlow."""
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -29,6 +30,29 @@ def draw_curves(axis, curves, ylabel):
     """Draws `{label: (epochs, values)}` over epochs."""
     for epochs, values in curves.values():
         axis.plot(epochs, values, marker="o", markersize=3)
+    _over_epochs(axis, curves, ylabel)
+
+
+def draw_bands(axis, curves, ylabel):
+    """Draws `{label: [(epochs, values), ...]}` over epochs, as mean and standard deviation.
+
+    Over the epochs that all curves of a label have.
+    """
+    for runs in curves.values():
+        epochs = sorted(set.intersection(*(set(epochs) for epochs, _ in runs)))
+        values = np.array([[dict(zip(*run))[epoch] for epoch in epochs] for run in runs])
+        mean = values.mean(axis=0)  # (epochs,)
+        (line,) = axis.plot(epochs, mean, linewidth=1.3)
+        if len(runs) > 1:
+            sd = values.std(axis=0, ddof=1)
+            axis.fill_between(
+                epochs, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0
+            )
+    _over_epochs(axis, curves, ylabel)
+
+
+def _over_epochs(axis, curves, ylabel):
+    """What axes have in common whose curves are over epochs."""
     axis.set_xlabel("epoch")
     axis.set_ylabel(ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -64,6 +64,10 @@ class OtherSettings(RunError):
     """Settings that are not those of the run that they should continue."""
 
 
+class Finished(RunError):
+    """A run with nothing left to do."""
+
+
 class Taken(RunError):
     """A run directory that belongs to another run."""
 
@@ -373,7 +377,7 @@ def check_resume(path, record, settings):
 
     Raises:
         OtherSettings: Naming the settings that differ.
-        RunError: If nothing is left to do.
+        Finished: If nothing is left to do.
     """
     path = pathlib.Path(path)
     # As they would be read back, with lists for tuples.
@@ -397,7 +401,7 @@ def check_resume(path, record, settings):
         metrics = read_json(path / METRICS)
         ended_early = metrics.get("interrupted") or metrics.get("diverged")
         if not ended_early and metrics.get("epochs") == epochs[1]:
-            raise RunError(
+            raise Finished(
                 f"The run in {path} is finished: {epochs[1]} epochs. To train on, raise --epochs."
             )
 

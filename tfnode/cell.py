@@ -1,0 +1,115 @@
+"""One experiment in a process of its own, so that seeds, precision and memory are its own.
+
+Imports no TensorFlow, except in that process: `python -m tfnode.cell`, which `start` starts.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from tfnode import run_dir
+from tfnode.settings import complete
+
+FINISHED, DIVERGED, BEGUN, NEW = "finished", "diverged", "begun", "new"
+
+
+def state(path, settings: dict) -> str:
+    """What there is of an experiment in a run directory.
+
+    Args:
+        path: The run directory.
+        settings: Those of the experiment.
+
+    Returns:
+        `FINISHED`, with all epochs; `DIVERGED`, which would again; `BEGUN`, which `start`
+        resumes; or `NEW`.
+
+    Raises:
+        RunError: If the run there has other settings or cannot be read.
+    """
+    path = pathlib.Path(path)
+    if not run_dir.holds_run(path):
+        return NEW
+    record = run_dir.read_record(path)
+    record["settings"] = complete(record["settings"])
+    try:
+        run_dir.check_resume(path, record, complete(settings))
+    except run_dir.Finished:
+        return FINISHED
+    metrics = path / run_dir.METRICS
+    if metrics.exists() and run_dir.read_json(metrics).get("diverged"):
+        return DIVERGED
+    return BEGUN
+
+
+def start(path, settings: dict, log, data_dir=None, threads=None) -> subprocess.Popen:
+    """Starts the process that trains, or resumes what was begun.
+
+    Args:
+        path: The run directory.
+        settings: Those of the experiment, checked.
+        log: File to which the process's output is appended.
+        data_dir: See `tfnode.data.load`.
+        threads: For TensorFlow's operations; by default as many as cores.
+
+    Returns:
+        The process; its status is 0 for an experiment that finished.
+    """
+    task = {
+        "settings": settings,
+        "log_dir": str(path),
+        "data_dir": data_dir and str(data_dir),
+        "resume": run_dir.holds_run(path),
+    }
+    environment = dict(os.environ)
+    if threads:
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            environment.setdefault(name, str(threads))
+    with open(log, "a") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tfnode.cell"],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+        )
+    with process.stdin as pipe:
+        json.dump(task, pipe)
+    return process
+
+
+def stop(process):
+    """Ends a process at once; what it did up to its last whole epoch can be resumed."""
+    process.terminate()
+    process.wait()
+
+
+def failure(process, log) -> str:
+    """Why a process ended with a status other than 0, in one line."""
+    if process.returncode < 0:
+        return f"killed by signal {-process.returncode}; see {log}"
+    lines = pathlib.Path(log).read_text(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    return f"{last[:500]}; see {log}"
+
+
+def main() -> int:
+    """Trains what the task on stdin says; returns the exit status."""
+    import ml_collections
+
+    from tfnode import experiment
+
+    task = json.load(sys.stdin)
+    try:
+        experiment.run(ml_collections.ConfigDict(task.pop("settings")), **task)
+    except (ValueError, OSError, experiment.TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
