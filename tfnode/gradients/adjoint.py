@@ -62,7 +62,7 @@ class Adjoint(Gradient):
         return {"solver": None if self.solver is None else solvers.serialize(self.solver)}
 
     def solve(self, problem: Problem):
-        sources = find_sources(problem)
+        sources, lists = find_sources(problem)
         stats = []
 
         # The sources are inputs, although the field reads them itself, so that the
@@ -94,7 +94,7 @@ class Adjoint(Gradient):
             return [*trajectory.states, *trajectory.quadratures], grad
 
         outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return outputs, stats[0]
+        return self.refuse_lists(outputs, lists), stats[0]
 
 
 def _normalized(cotangents):

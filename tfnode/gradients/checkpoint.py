@@ -15,7 +15,7 @@ from tfnode.gradients.problem import (
     recorded,
     unrecorded,
 )
-from tfnode.solvers.stages import add, dense_slopes, increment, stages
+from tfnode.solvers.stages import add, dense_slopes, increment, stage_time, stages
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -73,7 +73,7 @@ class Checkpoint(Gradient):
                 "others do not tell their steps. Use 'adjoint' instead. "
                 f"Received: solver={problem.solver.solver}"
             )
-        sources = find_sources(problem)
+        sources, lists = find_sources(problem)
         stats = []
 
         # The sources are inputs, although the field reads them itself, so that the
@@ -102,7 +102,7 @@ class Checkpoint(Gradient):
             return [*trajectory.states, *trajectory.quadratures], grad
 
         outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return outputs, stats[0]
+        return self.refuse_lists(outputs, lists), stats[0]
 
 
 def _backward(problem, sources, trajectory, cotangents):
@@ -118,7 +118,8 @@ def _backward(problem, sources, trajectory, cotangents):
     def body(n, y_bar, g, rates, window):
         y, window = windows.state(n, window)
         t, h = tf.gather(record.t, n), tf.gather(record.h, n)
-        step = recorded(_Step)(problem, sources, rows, t, h, y)
+        end = step_end(problem, record, steps, n)
+        step = recorded(_Step)(problem, sources, rows, t, h, end, y)
         outputs = None
         if not final_only:
             ends = tf.gather(record.reached, n)
@@ -177,6 +178,12 @@ def _rows(tableau, dense):
     return rows if tableau.first_same_as_last else [*rows, (1.0, tableau.b)]
 
 
+def step_end(problem, record, steps, n):
+    """The time at the end of step `n`: that from which the next one begins."""
+    following = tf.gather(record.t, tf.minimum(n + 1, steps - 1))
+    return tf.where(n + 1 < steps, following, problem.times[-1])
+
+
 class _Windows:
     """The states of the steps: stored ones, and those between computed again.
 
@@ -213,7 +220,8 @@ class _Windows:
 
         def forward(m, y, window):
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
-            ks, _ = stages(_rows(tableau, None), replay, t, y, h)
+            end = step_end(self.problem, record, self.steps, m)
+            ks, _ = stages(_rows(tableau, None), replay, t, y, h, end=end)
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 
@@ -243,13 +251,13 @@ def _stage(y, row, h, ks):
 class _Step:
     """One step, its stages on tapes."""
 
-    def __init__(self, problem, sources, rows, t, h, y):
+    def __init__(self, problem, sources, rows, t, h, end, y):
         self.problem, self.sources, self.rows, self.h = problem, sources, rows, h
         self.ks, self.qs, self.zs, self.ts, self.tapes = [], [], [], [], []
         for c, row in rows:
             # Each stage has tensors of its own, so that tapes tell them apart.
             z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
-            time = t + c * h
+            time = tf.identity(stage_time(c, t, h, end))
             with tf.GradientTape() as tape:
                 tape.watch([time, *z])
                 tape.watch([s for s in sources if not isinstance(s, tf.Variable)])

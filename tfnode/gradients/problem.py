@@ -78,30 +78,29 @@ class Gradient:
 
     def first_order_only(self, tensors, dependencies):
         """The tensors, which refuse to be differentiated in what they depend on."""
-        name = type(self).__name__.lower()
-        graph = tf.compat.v1.get_default_graph()
+        return _without_gradient(
+            tensors,
+            dependencies,
+            f"The gradient method '{self._name}' has no second derivatives: it was asked "
+            "to differentiate its own result. Use gradient='backprop'.",
+        )
 
-        def fail():
-            raise NotImplementedError(
-                f"The gradient method '{name}' has no second derivatives: it was asked "
-                "to differentiate its own result. Use gradient='backprop'."
-            )
+    def refuse_lists(self, outputs, lists):
+        """The outputs of a solve, which refuse to be differentiated in lists of tensors."""
+        if not lists:
+            return outputs
+        (zero,) = _without_gradient(
+            [tf.zeros([], outputs[0].dtype)],
+            lists,
+            "The dynamics close over a TensorArray, or another list of tensors, through which "
+            f"the gradient '{self._name}' cannot flow. Let them close over its `stack()`, or "
+            "use gradient='backprop'.",
+        )
+        return [outputs[0] + zero, *outputs[1:]]
 
-        @tf.custom_gradient
-        def refuse(*dependencies):
-            def grad(*upstream, variables=()):
-                here = tf.compat.v1.get_default_graph()
-                if here is graph or isinstance(here.outer_graph, tf.__internal__.FuncGraph):
-                    fail()
-                # Below a tape outside, TensorFlow traces the derivative of a `tf.function`
-                # whether or not anyone will ask for it, so only running it may fail.
-                return tf.py_function(
-                    fail, [], [x.dtype for x in dependencies], f"{name}_has_no_second_derivatives"
-                )
-
-            return [tf.identity(x) for x in tensors], grad
-
-        return refuse(*dependencies)
+    @property
+    def _name(self):
+        return type(self).__name__.lower()
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -111,6 +110,29 @@ class Gradient:
     def from_config(cls, config):
         """Makes a gradient method from what `get_config` returned."""
         return cls(**config)
+
+
+def _without_gradient(tensors, dependencies, message):
+    """The tensors; whoever differentiates them in the dependencies gets an error."""
+    graph = tf.compat.v1.get_default_graph()
+
+    def fail():
+        raise NotImplementedError(message)
+
+    @tf.custom_gradient
+    def refuse(*dependencies):
+        def grad(*upstream, variables=()):
+            here = tf.compat.v1.get_default_graph()
+            if here is graph or isinstance(here.outer_graph, tf.__internal__.FuncGraph):
+                fail()
+            # Below a tape outside, TensorFlow traces the derivative of a `tf.function`
+            # whether or not anyone will ask for it, so only running it may fail.
+            with tf.control_dependencies([tf.py_function(fail, [], [], "not_differentiable")]):
+                return [tf.zeros_like(x) for x in dependencies]
+
+        return [tf.identity(x) for x in tensors], grad
+
+    return refuse(*dependencies)
 
 
 def unrecorded(solver):
@@ -170,9 +192,10 @@ def find_sources(problem: Problem):
     """Traces the field once for everything outside of it that it depends on.
 
     Returns:
-        A list of what a tape can watch, all floating: the trainable variables; the handles
-        of other variables that a tape outside watches; the tensors that the field closes
-        over.
+        `(sources, lists)`. Of sources a tape can watch each, all floating or complex: the
+        trainable variables; the handles of other variables that a tape outside watches; the
+        tensors that the field closes over. Lists are the handles of `TensorArray`s and the
+        like, which have no sums, so that no gradient in them can be gathered.
     """
     probe = _Probe()
     with probe.as_default(), record.VariableWatcher() as watcher:
@@ -181,20 +204,25 @@ def find_sources(problem: Problem):
             placeholder(problem.times.dtype, []),
             [placeholder(y.dtype, y.shape) for y in problem.y0],
         )
-    variables = [v for v in watcher.watched_variables() if v.dtype.is_floating]
+    variables = [v for v in watcher.watched_variables() if _continuous(v.dtype)]
     known = {id(v.handle) for v in variables}
     tensors = [
         x
         for x in probe.outside.values()
-        if x.dtype.is_floating
+        if _continuous(x.dtype)
         or (
             x.dtype == tf.resource
             and id(x) not in known
             and record.should_record_backprop([x])
-            and _handle_dtype(x).is_floating
+            and _continuous(_handle_dtype(x))
         )
     ]
-    return [*variables, *tensors]
+    lists = [x for x in probe.outside.values() if x.dtype == tf.variant]
+    return [*variables, *tensors], lists
+
+
+def _continuous(dtype):
+    return dtype.is_floating or dtype.is_complex
 
 
 def _handle_dtype(handle):

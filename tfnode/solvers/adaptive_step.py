@@ -204,7 +204,7 @@ class AdaptiveStep(RungeKutta):
         lands = now.h >= remaining * (1.0 - 1e-3)
         t = tf.where(lands, end, now.t + direction * now.h)
         h = t - now.t
-        ks, qs = stages(self.tableau.rows, field, now.t, now.y, h, first=now.derivative)
+        ks, qs = stages(self.tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
         y = add(now.y, increment(self.tableau.b, h, ks))
         ratio = self._ratio(increment(self.tableau.b_error, h, ks), now.y, y, h.dtype)
         accept = ratio <= 1.0  # NaN is not.
@@ -298,7 +298,8 @@ class AdaptiveStep(RungeKutta):
         d1 = _rms([x / s for x, s in zip(derivative, scale)], span.dtype)
         tiny = tf.constant(1e-6, span.dtype)
         h0 = tf.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / d1)
-        h0 = tf.stop_gradient(tf.minimum(h0, tf.abs(span)))
+        # Not all of it, lest rounding take the time beyond the last one.
+        h0 = tf.stop_gradient(tf.minimum(h0, 0.99 * tf.abs(span)))
         h0_signed = h0 * tf.sign(span)
         probe = add(y, increment((1.0,), h0_signed, [derivative]))
         second, _ = field(t + h0_signed, probe)

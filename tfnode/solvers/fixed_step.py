@@ -88,10 +88,11 @@ class FixedStep(RungeKutta):
 
             def step(j, n, y, q, record):
                 t = t0 + tf.cast(j, h.dtype) * h
+                end = tf.where(tf.equal(j + 1, steps), t1, t0 + tf.cast(j + 1, h.dtype) * h)
                 if recorder is not None:
                     reached = i + 1 + tf.cast(tf.equal(j + 1, steps), tf.int32)
                     record = recorder.write(record, n, t, h, reached, y)
-                y, q = self._step(field, t, y, q, h)
+                y, q = self._step(field, t, end, y, q, h)
                 return j + 1, n + 1, y, q, record
 
             if isinstance(steps, int) and steps <= UNROLLED_STEPS:
@@ -187,8 +188,8 @@ class FixedStep(RungeKutta):
         slope = tf.math.divide_no_nan(total(h_bar + j * t_bar), k)
         return total(t_bar) - slope + tf.concat([tf.zeros_like(slope[:1]), slope[:-1]], 0)
 
-    def _step(self, field, t, y, q, h):
-        ks, qs = stages(self.tableau.rows, field, t, y, h)
+    def _step(self, field, t, end, y, q, h):
+        ks, qs = stages(self.tableau.rows, field, t, y, h, end=end)
         y = add(y, increment(self.tableau.b, h, ks))
         return y, add(q, increment(self.tableau.b, h, qs)) if q else q
 

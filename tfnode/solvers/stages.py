@@ -45,7 +45,7 @@ def add(left, right):
     return total
 
 
-def stages(rows, field, t, y, h, first=None):
+def stages(rows, field, t, y, h, first=None, end=None):
     """Evaluates the stages of one step.
 
     Args:
@@ -56,23 +56,31 @@ def stages(rows, field, t, y, h, first=None):
         t, h: Scalars of the time's dtype; `h` is negative for a step back in time.
         y: List of tensors.
         first: The first stage where it is known already, as `field` returned it.
+        end: The time `t + h` where it is known exactly: rounding must not take a stage
+            beyond the last time, where the field need not be defined.
 
     Returns:
         `(ks, qs)`: for each stage the list of derivatives and that of integrands.
     """
     if first is None:
         first = field(t, y)
+    end = t + h if end is None else end
     if len(rows) >= STAGES_IN_A_LOOP and compiled_by_xla():
-        return _stages_in_a_loop(rows, field, t, y, h, first)
+        return _stages_in_a_loop(rows, field, t, y, h, first, end)
     ks, qs = [first[0]], [first[1]]
     for c, row in rows[1:]:
-        dy, dq = field(t + c * h, add(y, increment(row, h, ks)))
+        dy, dq = field(stage_time(c, t, h, end), add(y, increment(row, h, ks)))
         ks.append(dy)
         qs.append(dq)
     return ks, qs
 
 
-def _stages_in_a_loop(rows, field, t, y, h, first):
+def stage_time(c, t, h, end):
+    """The time of a stage; `end` is that at the end of the step."""
+    return end if c == 1.0 else t + c * h
+
+
+def _stages_in_a_loop(rows, field, t, y, h, first, end):
     """The same, with the field compiled once."""
     count, size = len(rows), len(y)
     arrays = [
@@ -80,14 +88,14 @@ def _stages_in_a_loop(rows, field, t, y, h, first):
         for x in [*first[0], *first[1]]
     ]
     arrays = [array.write(0, x) for array, x in zip(arrays, [*first[0], *first[1]])]
-    times = tf.constant([c for c, _ in rows], h.dtype)
+    times = tf.stack([stage_time(c, t, h, end) for c, _ in rows])
     weights = tf.constant([[*row, *[0.0] * (count - len(row))] for _, row in rows], h.dtype)
 
     def body(i, arrays):
         # Not a matrix product, which GPUs may take in less precision.
         scaled = [tf.reshape(h * weights[i], [count] + [1] * x.shape.rank) for x in y]
         dy, dq = field(
-            t + times[i] * h,
+            times[i],
             [
                 x + tf.reduce_sum(tf.cast(w, x.dtype) * array.stack(), 0)
                 for x, w, array in zip(y, scaled, arrays)
