@@ -2,9 +2,10 @@
 
 Command: python benchmarks/memory.py
 
-The network of `mnist_step.py` with 1, 4, 16 and 64 steps of the 3/8 rule, for the adjoint
-and for plain backpropagation. The adjoint keeps nothing between steps, so its memory does
-not grow with them; backpropagation keeps every evaluation.
+The network of `mnist_step.py` with 1, 4, 16 and 64 steps of the 3/8 rule, for every gradient
+method. The adjoint keeps nothing between steps, so its memory does not grow with them;
+backpropagation keeps every evaluation; checkpoints keep one state a step, up to `max_states`:
+here 16, so that the bound can be seen, and 128 by default.
 
 Every measurement is a process of its own. `before` is the resident memory of the process
 with TensorFlow, the compiled model and the batch, before the first step; `peak` is the
@@ -24,7 +25,8 @@ import time
 
 import common
 
-GRADIENTS = ("adjoint", "backprop")
+GRADIENTS = ("adjoint", "checkpoint", "backprop")
+MAX_STATES = 16
 MIB = 2**20
 
 
@@ -53,6 +55,8 @@ def measure(gradient, num_steps, size, training_steps, threads):
     import tfnode
 
     solver = tfnode.solvers.RK38(num_steps=num_steps)
+    if gradient == "checkpoint":
+        gradient = tfnode.gradients.Checkpoint(max_states=MAX_STATES)
     model = tfnode.models.odenet(solver=solver, gradient=gradient)
     step, _ = mnist_step.keras_step(model, size)
     before = resident_bytes()

@@ -29,17 +29,17 @@ SOLVERS = {
 TIMES = np.array([0.0, 3.0, 9.5, 16.0, 20.0])
 
 ALLOWED = 100.0
-# Problems that magnify the error of a step, by how far SciPy is off there, in the same units: the
-# worst of its RK23, and of its RK45 at a quarter to four times the tolerance, since errors at one
-# tolerance are a matter of luck. Three times that is allowed where it is more than `ALLOWED`. B1
-# and E2 are cycles that pass slow places, where a small difference becomes a shift in time, and
-# steep ones, where that shift becomes a large difference. The neighbours of A5 part from it. The
-# others oscillate or revolve: an error in the period is a shift that grows. At 1e-3 the places on
-# the orbits of class D are anybody's guess, so little is claimed there.
+# Problems that magnify the error of a step, so that a solver of ours is beyond what is allowed, by
+# how far SciPy is off there, in the same units: the worst of its RK23, and of its RK45 at a quarter
+# to four times the tolerance, since errors at one tolerance are a matter of luck. Three times that
+# is allowed. B5 at 1e-3 is the one where SciPy's are within 100. B1 and E2 are cycles that pass
+# slow places, where a small difference becomes a shift in time, and steep ones, where that shift
+# becomes a large difference. The others oscillate or revolve: an error in the period is a shift
+# that grows. At 1e-3 the places on the orbits of class D are anybody's guess, so little is claimed
+# there. `dopri8` needs no exceptions.
 EXCEPTIONS = {
     1e-3: {
         "B1": 230.0,
-        "B4": 139.0,
         "B5": 68.0,
         "C5": 242.0,
         "D1": 3210.0,
@@ -51,7 +51,6 @@ EXCEPTIONS = {
         "E3": 158.0,
     },
     1e-6: {
-        "A5": 48.0,
         "B1": 278.0,
         "C5": 191.0,
         "D1": 1410.0,
@@ -59,9 +58,8 @@ EXCEPTIONS = {
         "D3": 482.0,
         "D4": 150.0,
         "D5": 324.0,
-        "E3": 53.0,
     },
-    1e-9: {"C5": 73.0, "D1": 209.0, "D2": 265.0, "D3": 189.0, "D4": 136.0, "D5": 224.0},
+    1e-9: {"D1": 209.0, "D2": 265.0, "D3": 189.0, "D4": 136.0, "D5": 224.0},
 }
 
 # What Enright and Pryce (1987) give for the first components at the end.
@@ -175,7 +173,9 @@ def solutions(name, tolerance):
     ("name", "tolerance"), [(name, tolerance) for name in SOLVERS for tolerance in SOLVERS[name]]
 )
 def test_global_error(name, tolerance, key):
-    allowed = max(ALLOWED, 3.0 * EXCEPTIONS[tolerance].get(key, 0.0))
+    allowed = ALLOWED
+    if name != "dopri8" and key in EXCEPTIONS[tolerance]:
+        allowed = 3.0 * EXCEPTIONS[tolerance][key]
     assert units(solutions(name, tolerance)[key], key, tolerance) <= allowed
 
 
@@ -184,18 +184,24 @@ def test_exceptions_are_what_scipy_does(tolerance):
     runs = [("RK45", factor * tolerance) for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
     if tolerance > 1e-9:
         runs.append(("RK23", tolerance))
-    for key, problem in PROBLEMS.items():
-        worst = 0.0
+    for key, expected in EXCEPTIONS[tolerance].items():
+        problem, worst = PROBLEMS[key], 0.0
         for method, tol in runs:
             found = solve_ivp(
                 problem.field(np), (0.0, 20.0), problem.y0, method, TIMES, rtol=tol, atol=tol
             )
             if found.success:
                 worst = max(worst, units(found.y.T, key, tol))
-        if key in EXCEPTIONS[tolerance]:
-            assert worst == pytest.approx(EXCEPTIONS[tolerance][key], rel=0.05)
-        else:
-            assert 3.0 * worst <= ALLOWED
+        assert worst == pytest.approx(expected, rel=0.05)
+        assert worst > ALLOWED or (key, tolerance) == ("B5", 1e-3)
+
+
+@pytest.mark.parametrize("tolerance", EXCEPTIONS)
+def test_exceptions_are_needed(tolerance):
+    names = [name for name in SOLVERS if tolerance in SOLVERS[name]]
+    for key in EXCEPTIONS[tolerance]:
+        worst = max(units(solutions(name, tolerance)[key], key, tolerance) for name in names)
+        assert worst > ALLOWED, key
 
 
 def test_bank_is_complete():
