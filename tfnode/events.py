@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import gradients_or_zeros, inner
-from tfnode.integrate import System, converted, solve
+from tfnode.integrate import solve
 from tfnode.solvers.stages import add, increment, stages
+from tfnode.system import System, converted
 
 ITERATIONS = 60
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
-from tfnode.integrate import caller, solve
+from tfnode.integrate import solve
+from tfnode.system import caller
 
 COSTS = (
     "forward_solves",
