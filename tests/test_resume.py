@@ -1,5 +1,6 @@
 """Runs that are killed at every write, and go on as if they had not been."""
 
+import functools
 import math
 import os
 import pathlib
@@ -142,10 +143,17 @@ def test_killed_before_anything_was_written(few, tmp_path):
     assert not list((tmp_path / "run").glob(f"{run_dir.TEMPORARY}*"))
 
 
+@pytest.mark.parametrize("dying_step", [0, 1])
 @pytest.mark.parametrize("dying_epoch", [0, 1])
-def test_killed_in_the_middle_of_an_epoch(few, tmp_path, whole, monkeypatch, dying_epoch):
+def test_killed_in_the_middle_of_an_epoch(
+    few, tmp_path, whole, monkeypatch, dying_epoch, dying_step
+):
+    """In the second step of two, after the checkpoint that follows the first."""
+    always = functools.partial(callbacks.StepBackup, seconds=0.0)
+    monkeypatch.setattr(experiment.callbacks, "StepBackup", always)
+
     def die(self, batch, logs=None):
-        if self._epoch == dying_epoch and batch == 0:
+        if self._epoch == dying_epoch and batch == dying_step:
             raise Killed
 
     with monkeypatch.context() as patch:
@@ -156,6 +164,8 @@ def test_killed_in_the_middle_of_an_epoch(few, tmp_path, whole, monkeypatch, dyi
     assert_same(tmp_path, whole[0])
     (resumed,) = run_dir.read_json(tmp_path / "config.json")["resumed"]
     assert resumed["epoch"] == dying_epoch
+    assert resumed["step"] == dying_step
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["latest.npz"]
 
 
 @pytest.mark.parametrize("name", ["TensorBoard", "Backup"])

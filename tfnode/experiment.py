@@ -46,8 +46,9 @@ def run(config, *, log_dir=None, data_dir=None, resume=False, overwrite=False) -
         log_dir: The run directory; by default `logs/<config.name>` or the next free
             `logs/<config.name>-2`.
         data_dir: Folder of MNIST's files; see `tfnode.data.load`.
-        resume: Whether to go on with the run in `log_dir`, from the end of its last whole
-            epoch. Only `epochs` may differ from what it was begun with, and be larger.
+        resume: Whether to go on with the run in `log_dir`, from its last checkpoint: about a
+            minute old, or with a strategy the end of the last whole epoch. Only `epochs` may
+            differ from what it was begun with, and be larger.
         overwrite: Whether a run in `log_dir` may be replaced.
 
     Returns:
@@ -103,15 +104,19 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
     # Last, so that no setting is found wrong after an old run is gone.
     with run_dir.prepare(log_dir, config.name, resume=resume, overwrite=overwrite) as directory:
         backup = callbacks.Backup(directory / run_dir.CHECKPOINTS / run_dir.LATEST)
+        step_backup = callbacks.StepBackup(directory / run_dir.CHECKPOINTS / run_dir.STEP)
         with strategy.scope() if strategy else contextlib.nullcontext():
             epoch = backup.restore(model) if resume and backup.path.exists() else 0
+            if resume:
+                step_backup.restore(model, epoch)
         earlier = _earlier_epochs(directory, epoch) if resume else []
-        record = _record(config, dataset, test, device, record, epoch)
+        record = _record(config, dataset, test, device, record, epoch, step_backup.step)
         run_dir.write_json(directory / run_dir.CONFIG, record)
         # Of the run before it was resumed.
         (directory / run_dir.METRICS).unlink(missing_ok=True)
-        _announce(config, dataset, test, device, model, directory, epoch)
-        return _train(config, dataset, test, model, directory, strategy, backup, earlier)
+        _announce(config, dataset, test, device, model, directory, epoch, step_backup.step)
+        backups = backup, step_backup
+        return _train(config, dataset, test, model, directory, strategy, backups, earlier)
 
 
 def _earlier_epochs(directory, epoch):
@@ -130,11 +135,12 @@ def _earlier_epochs(directory, epoch):
     return rows[:epoch]
 
 
-def _train(config, dataset, test, model, directory, strategy, backup, earlier):
+def _train(config, dataset, test, model, directory, strategy, backups, earlier):
     """Trains, and writes down how it ended; returns the metrics."""
     ending, error, tested = "finished", None, None
+    backup, _ = backups
     try:
-        _fit(config, dataset, model, directory, strategy, backup, earlier)
+        _fit(config, dataset, model, directory, strategy, backups, earlier)
         if test is not None:
             tested = _evaluate(config, test, model, strategy)
     except (KeyboardInterrupt, tf.errors.OpError) as broken_off:
@@ -217,8 +223,9 @@ def _evaluate(config, dataset, model, strategy):
     return {name: float(logs[name]) for name in ("loss", dataset.score)}
 
 
-def _fit(config, dataset, model, directory, strategy, backup, earlier):
+def _fit(config, dataset, model, directory, strategy, backups, earlier):
     epoch = len(earlier)
+    backup, step_backup = backups
     steps = dataset.steps(config.batch_size)
     tests, test_steps = _tests(config, dataset, strategy)
     amounts = config.get("augmentation", {})
@@ -238,7 +245,7 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     save_best = callbacks.SaveBest(
         directory / run_dir.BEST, score, best and best[score], run_dir.SCORES[dataset.score]
     )
-    if best and best["epoch"] == epoch:
+    if best and best["epoch"] == epoch and not step_backup.step:
         # Perhaps killed between the checkpoint and this.
         average.put_in()
         save_best.save(model)
@@ -247,9 +254,10 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
         callbacks.SolverStats(),
         divergence,
         # What these write of an epoch that has no checkpoint yet is taken back on resuming.
-        callbacks.CurveExport(directory, dataset.score),
+        callbacks.CurveExport(directory, dataset.score, step_backup.elapsed),
         tensor_board,
         backup,
+        step_backup,
         average,
         recalibrate,
         save_best,
@@ -257,7 +265,9 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
     try:
         with multi_worker.mended(model, strategy):
             model.fit(
-                distribution.distribute(strategy, batches(epoch), training=True),
+                distribution.distribute(
+                    strategy, batches(epoch).skip(step_backup.step), training=True
+                ),
                 initial_epoch=epoch,
                 epochs=config.epochs,
                 steps_per_epoch=steps,
@@ -280,11 +290,11 @@ def _fit(config, dataset, model, directory, strategy, backup, earlier):
         raise diverged from error
 
 
-def _record(config, dataset, test, device, earlier, epoch):
+def _record(config, dataset, test, device, earlier, epoch, step):
     """What goes into `config.json`; of a resumed run, `earlier` is what was there."""
     now = provenance(device)
     if earlier:
-        resumed = [*earlier.get("resumed", []), {"epoch": epoch, **now}]
+        resumed = [*earlier.get("resumed", []), {"epoch": epoch, "step": step, **now}]
         return {**earlier, "settings": config.to_dict(), "resumed": resumed}
     return {
         "settings": config.to_dict(),
@@ -308,7 +318,7 @@ def _sha256(dataset):
     return digest.hexdigest()
 
 
-def _announce(config, dataset, test, device, model, directory, epoch):
+def _announce(config, dataset, test, device, model, directory, epoch, step):
     if config.dataset == "auto" and dataset.name != "mnist":
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
@@ -320,8 +330,8 @@ def _announce(config, dataset, test, device, model, directory, epoch):
     )
     print(f"model: {config.name} ({model.name}), {model.count_params():,} parameters")
     print(f"results: {directory}", flush=True)
-    if epoch:
-        print(f"resumed after epoch {epoch}", flush=True)
+    if epoch or step:
+        print(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""), flush=True)
 
 
 def _metrics(config, dataset, model, directory, ending):

@@ -25,7 +25,9 @@ METRICS = "metrics.json"
 MODEL = "model.keras"
 BEST = "best.keras"
 CHECKPOINTS = "checkpoints"
-LATEST = "latest.npz"  # In the folder of checkpoints.
+# In the folder of checkpoints: after the last whole epoch, and within the one after it.
+LATEST = "latest.npz"
+STEP = "step.npz"
 EVENTS = ("train", "validation")
 # What tfnode.export writes, unless told where. The 1 is the version for TensorFlow Serving.
 EXPORTS = {"saved_model": "saved_model/1", "onnx": "model.onnx", "tflite": "model.tflite"}

@@ -7,6 +7,7 @@ from tfnode.callbacks.divergence import Diverged, Divergence
 from tfnode.callbacks.recalibrate import Recalibrate
 from tfnode.callbacks.save_best import SaveBest
 from tfnode.callbacks.solver_stats import SolverStats
+from tfnode.callbacks.step_backup import StepBackup
 from tfnode.callbacks.tensor_board import TensorBoard
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Recalibrate",
     "SaveBest",
     "SolverStats",
+    "StepBackup",
     "TensorBoard",
 ]

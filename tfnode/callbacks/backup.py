@@ -1,13 +1,10 @@
 """`Backup`: what a run that is killed goes on from."""
 
 import pathlib
-import re
-import zipfile
 
 import keras
-import numpy as np
 
-from tfnode.run_dir import RunError, replacing
+from tfnode.callbacks import checkpoint
 
 
 class Backup(keras.callbacks.Callback):
@@ -42,15 +39,7 @@ class Backup(keras.callbacks.Callback):
         self.path = pathlib.Path(path)
 
     def on_epoch_end(self, epoch, logs=None):
-        variables = _variables(self.model)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary:
-            np.savez(
-                temporary,
-                epoch=np.int64(epoch + 1),
-                layout=_layout(variables),
-                **{str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)},
-            )
+        checkpoint.write(self.path, self.model, epoch=epoch + 1)
 
     def restore(self, model) -> int:
         """Puts a compiled model into the state of the file.
@@ -67,41 +56,8 @@ class Backup(keras.callbacks.Callback):
             RunError: If the file cannot be read, or is that of another model; the model is
                 as before then.
         """
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        variables = _variables(model)
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                epoch, layout = int(file["epoch"]), file["layout"].tolist()
-                fits = layout == _layout(variables)
-                values = [file[str(i)] for i in range(len(variables))] if fits else []
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(
-                f"Expected a checkpoint at {self.path}. Received: {error}. Begin anew with "
-                "--overwrite."
-            ) from error
-        if not fits:
-            raise RunError(
-                f"The checkpoint {self.path} is that of another model or optimizer. Use the "
-                "version of tfnode and Keras that wrote it, or begin anew with --overwrite."
-            )
-        for variable, value in zip(variables, values):
-            variable.assign(value)
-        return epoch
-
-
-def _variables(model):
-    """All that training changes and the next epoch needs, in an order that is always the same."""
-    return [*model.variables, *model.optimizer.variables]
-
-
-def _layout(variables):
-    """What the variables are, without the numbers that Keras adds to names of a process.
-
-    By names and not paths, since those of an optimizer depend on who built it.
-    """
-    return [
-        f"{re.sub('_[0-9]+', '', v.name)} {keras.backend.standardize_dtype(v.dtype)} "
-        f"{tuple(v.shape)}"
-        for v in variables
-    ]
+        arrays, named = checkpoint.read(
+            self.path, model, ("epoch",), "Begin anew with --overwrite."
+        )
+        checkpoint.assign(model, arrays)
+        return int(named["epoch"])

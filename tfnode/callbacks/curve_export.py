@@ -24,6 +24,7 @@ class CurveExport(keras.callbacks.Callback):
         directory: The folder, made where it is missing.
         score: What the model is judged by beside its loss, the name of its metric:
             `"accuracy"` or `"rmse"`.
+        elapsed: Seconds that the first epoch took before training was resumed within it.
 
     The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
     `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
@@ -36,11 +37,12 @@ class CurveExport(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, directory, score="accuracy"):
+    def __init__(self, directory, score="accuracy", elapsed=0.0):
         super().__init__()
         if score not in SCORES:
             raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
         self.score = score
+        self.elapsed = elapsed
         self.directory = pathlib.Path(directory)
         self.rows = []
 
@@ -61,7 +63,8 @@ class CurveExport(keras.callbacks.Callback):
         row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
         row["learning_rate"] = last_learning_rate(self.model.optimizer)
-        row["seconds"] = round(time.perf_counter() - self._start, 3)
+        row["seconds"] = round(self.elapsed + time.perf_counter() - self._start, 3)
+        self.elapsed = 0.0
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)
         plots.save_history(self.rows, self.directory / CURVES)

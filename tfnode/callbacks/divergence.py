@@ -55,6 +55,10 @@ class Divergence(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = batch + 1
+        if not logs:  # Taken before the run was resumed.
+            if self._kept:
+                self._kept = step, self._kept[1]
+            return
         if step % CHECK_EVERY == 0 or step == self.params["steps"]:
             self._check("loss", logs, step)
         if step % KEEP_EVERY == 0:
@@ -94,8 +98,8 @@ class Divergence(keras.callbacks.Callback):
         return Diverged(f"Training diverged in epoch {self._epoch + 1}. {cause}")
 
     def _keep(self, step):
-        if self.model.distribute_strategy.num_replicas_in_sync == 1:
-            self._kept = step, _values(self.model)
+        one = self.model.distribute_strategy.num_replicas_in_sync == 1
+        self._kept = (step, _values(self.model)) if one else None
 
     def _find(self, last):
         """Takes the last steps again; returns the step that broke, and why, or `None`."""

@@ -216,6 +216,11 @@ class ODEBlock(keras.layers.Layer):
         for variable in self._costs.values():
             variable.assign(0)
 
+    def add_costs(self, costs):
+        """Adds numbers that `costs` returned before, in their order."""
+        for variable, cost in zip(self._costs.values(), costs):
+            variable.assign_add(tf.cast(cost, variable.dtype))
+
     def compute_output_shape(self, inputs_shape, times_shape=None):
         if not self.return_sequences:
             return inputs_shape

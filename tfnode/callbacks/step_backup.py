@@ -1,0 +1,153 @@
+"""`StepBackup`: what a run that is killed within an epoch goes on from."""
+
+import math
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from tfnode.callbacks import checkpoint
+from tfnode.callbacks.divergence import not_finite
+from tfnode.layers import ODEBlock
+from tfnode.run_dir import RunError
+
+REMEDY = "Remove it to go on from the end of the last whole epoch."
+
+
+class StepBackup(keras.callbacks.Callback):
+    """Saves the state of training within epochs, as one file that is always whole.
+
+    In the file: what `Backup` saves after an epoch, and what an epoch sums up: the metrics, the
+    costs of the solves, the steps and the seconds. So of a long epoch a minute is lost, and the
+    rest goes on as if nothing had been.
+
+    Nothing is saved where replicas share the training, since each has averages and sums of its
+    own; nor with weights that are not finite.
+
+    Give it after `Backup` and `SolverStats`.
+
+    Args:
+        path: The `.npz` file; its folder is made where it is missing.
+        seconds: How often to save.
+
+    Attributes:
+        step: How many steps of its first epoch `fit` need not take; set by `restore`.
+        elapsed: The seconds that they took.
+
+    Example:
+    ```python
+    steps = tfnode.callbacks.StepBackup("checkpoints/step.npz")
+    steps.restore(model, epoch)
+    model.fit(batches.skip(steps.step), initial_epoch=epoch, steps_per_epoch=100, callbacks=[steps])
+    ```
+    """
+
+    def __init__(self, path, seconds=60.0):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.seconds = seconds
+        self.step = 0
+        self.elapsed = 0.0
+        self._sums = None
+
+    def restore(self, model, epoch):
+        """Puts a compiled model into the state of the file, if there is one of that epoch.
+
+        `fit` with `initial_epoch=epoch` then counts the steps that were taken before, without
+        computing anything and without logs for callbacks. Give it the batches that follow.
+
+        Args:
+            model: The same model, with the same optimizer, as was saved.
+            epoch: The number of finished epochs.
+
+        Raises:
+            RunError: If the file cannot be read, or is that of another model; the model is
+                as before then.
+        """
+        if not self.path.exists():
+            return
+        names = ("epoch", "step", "elapsed", "metrics", "costs")
+        arrays, named = checkpoint.read(self.path, model, names, REMEDY)
+        if int(named["epoch"]) != epoch:
+            return  # The epoch was finished since.
+        checkpoint.assign(model, arrays)
+        self.step, self.elapsed = int(named["step"]), float(named["elapsed"])
+        self._sums = named["metrics"], named["costs"]
+        _skip(model, self.step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._begun = self._saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not logs:  # One of those that are skipped.
+            return
+        if self._sums is not None:
+            self._add_sums()
+        now, step = time.monotonic(), batch + 1
+        if step == self.params["steps"] or now - self._saved < self.seconds:
+            return
+        if self.model.distribute_strategy.num_replicas_in_sync > 1 or not_finite(self.model):
+            return
+        checkpoint.write(
+            self.path,
+            self.model,
+            epoch=self._epoch,
+            step=step,
+            elapsed=self.elapsed + now - self._begun,
+            metrics=_metrics(self.model),
+            costs=_costs(self.model),
+        )
+        self._saved = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.elapsed = 0.0
+        self.path.unlink(missing_ok=True)
+
+    def _add_sums(self):
+        """After the first step that is taken, in which Keras makes the metrics."""
+        (metrics, costs), self._sums = self._sums, None
+        if metrics.shape != _metrics(self.model).shape or costs.shape != _costs(self.model).shape:
+            raise RunError(f"The checkpoint {self.path} is that of other metrics. {REMEDY}")
+        variables = _metric_variables(self.model)
+        ends = np.cumsum([math.prod(v.shape) for v in variables])
+        for variable, values in zip(variables, np.split(metrics, ends[:-1])):
+            variable.assign_add(values.reshape(variable.shape).astype(variable.dtype))
+        for block, values in zip(_blocks(self.model), costs):
+            block.add_costs(values)
+
+
+def _skip(model, steps):
+    """Has the next so many steps of `fit` do nothing."""
+    take = model.make_train_function() or model.train_function
+    left = steps
+
+    def skip(iterator):
+        nonlocal left
+        if left == 0:
+            model.train_function = take
+            return take(iterator)
+        left -= 1
+        return {}
+
+    model.train_function = skip
+
+
+def _metric_variables(model):
+    return [v for metric in model.metrics for v in metric.variables]
+
+
+def _metrics(model):
+    """What the metrics have summed up, in one array."""
+    values = [np.ravel(keras.ops.convert_to_numpy(v)) for v in _metric_variables(model)]
+    return np.concatenate(values, dtype=np.float64)
+
+
+def _blocks(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, ODEBlock)]
+
+
+def _costs(model):
+    """What the solves have cost: `(blocks, numbers)`."""
+    return np.array([list(block.costs().values()) for block in _blocks(model)], np.float64)
