@@ -1,5 +1,6 @@
 """Trains a model: `python train.py --model=ode`. See `python train.py --help`."""
 
+import os
 import pathlib
 import runpy
 import sys
@@ -105,6 +106,8 @@ def parse(arguments):
         for name in SETTINGS:
             if FLAGS[name].value is not None:
                 FLAGS.config[name] = FLAGS[name].value
+        if FLAGS.config.model.get("norm") == "None":  # What ml_collections leaves as text.
+            FLAGS.config.model.norm = None
         SETTING_RULES["check"](FLAGS.config)
         if record:
             RUN_DIR["check_resume"](path, record, FLAGS.config.to_dict())
@@ -115,6 +118,9 @@ def parse(arguments):
             RUN_DIR["check"](
                 FLAGS.log_dir, FLAGS.config.name, resume=known.resume, overwrite=known.overwrite
             )
+    except BrokenPipeError:  # Of --help, by `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
     except RUN_DIR["RunError"] as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RUN_DIR["OtherSettings"]) else 1)

@@ -357,6 +357,10 @@ def test_place_that_cannot_be_written(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("n" * 300)):
         with pytest.raises(RunError, match="Choose another --log_dir"):
             _prepare(path, "ode")
+        # At once, and not when TensorFlow is loaded.
+        for arguments in ({}, {"overwrite": True}):
+            with pytest.raises(RunError, match="Choose another --log_dir"):
+                run_dir.check(path, "ode", **arguments)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -436,6 +440,12 @@ def test_a_folder_of_a_run_that_never_began_is_free(tmp_path):
     (tmp_path / ".tmp-config-a1.json").touch()
     assert _prepare(tmp_path, "ode") == tmp_path
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_of_the_default_folder(here):
+    (here / "logs").touch()
+    with pytest.raises(RunError, match="Choose another --log_dir"):
+        run_dir.check(None, "ode")
 
 
 def test_check_touches_nothing(tmp_path):

@@ -166,6 +166,21 @@ def test_help_lists_the_flags(tmp_path):
     assert "tensorflow" not in imported
 
 
+def test_help_into_a_pipe_that_is_closed():
+    command = f"{sys.executable} train.py --help | head -n 1"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.startswith("Trains a model")
+    assert result.stderr == ""
+
+
+def test_none_is_a_setting_too():
+    """The dynamics without a normalisation."""
+    for arguments in ([], ["--config.model.norm=None"]):
+        status, message, flags = command.run(arguments)
+        assert status == 0, message
+        assert flags.config.model.norm == (None if arguments else "batch")
+
+
 SETTINGS = {
     "name": "resnet",
     "dataset": "digits",

@@ -265,10 +265,15 @@ def check(path, model, *, resume=False, overwrite=False):
     Raises:
         RunError: If the folder cannot be that of a run with these arguments.
     """
-    if path is None and not (resume or overwrite):
-        return
+    any_free = path is None and not (resume or overwrite)
     path = pathlib.Path("logs", model) if path is None else pathlib.Path(path)
     with _usable(path), contextlib.ExitStack() as stack:
+        # Where it is or would be made. A file without a name is none that anybody sees.
+        nearest = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+        if any_free:
+            return
         _check_contents(path, resume, overwrite)
         if (path / LOCK).exists():
             _lock(stack, path)
