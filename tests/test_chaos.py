@@ -31,6 +31,16 @@ SEED = int(os.environ.get("TFNODE_CHAOS_SEED", "0"))
 MOMENTS = (("", 10.0), ("results:", 12.0), ("Epoch 2/3", 1.5), ("Epoch 3/3", 1.5), ("ode:", 0.2))
 
 
+# `train.py` with a checkpoint every tenth of a second, as these epochs last two.
+OFTEN = """
+import functools, runpy, sys
+from tfnode import callbacks
+callbacks.StepBackup = functools.partial(callbacks.StepBackup, seconds=0.1)
+sys.argv[0] = "train.py"
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
 class _Run:
     """`train.py` in a folder, with what it prints in a file."""
 
@@ -40,10 +50,11 @@ class _Run:
         arguments = ("--resume",) if begun else BEGIN
         with open(log, "w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "train.py", *arguments, f"--log_dir={directory}"],
+                [sys.executable, "-c", OFTEN, *arguments, f"--log_dir={directory}"],
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
 
     def wait_for(self, line):
@@ -88,7 +99,7 @@ def test_killed_at_random(tmp_path):
     assert all(len(values) == 1 for values in expected["events"].values())
 
     chance = random.Random(SEED)
-    kills = runs = 0
+    kills = runs = within = 0
     while kills < KILLS:
         runs += 1
         directory, log = tmp_path / f"run-{runs}", tmp_path / f"run-{runs}.txt"
@@ -109,4 +120,10 @@ def test_killed_at_random(tmp_path):
             _Run(directory, log).finish()
         assert_same(directory, expected)
         kills += killed
-    print(f"{kills} kills in {runs} runs, all equal to the run that was not killed")
+        resumed = run_dir.read_json(directory / run_dir.CONFIG).get("resumed", [])
+        within += sum(r["step"] > 0 for r in resumed)
+    print(
+        f"{kills} kills in {runs} runs, resumed within an epoch {within} times, all equal to the "
+        "run that was not killed"
+    )
+    assert within

@@ -224,7 +224,7 @@ def _start(arguments, devices=1, **environment):
     )
 
 
-def _finish(process, status=0, seconds=300):
+def _finish(process, status=0, seconds=600):
     """Waits for the end; returns what was printed."""
     try:
         printed, errors = process.communicate(timeout=seconds)
