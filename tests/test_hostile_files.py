@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tfnode
-from tfnode import archive, gradients, run_dir, solvers
+from tfnode import archive, gradients, run_dir, solvers, trained
 from tfnode.layers import ConvDynamics, DenseDynamics, ODEBlock
 
 MODULE = "tfnode_test_of_a_hostile_module"
@@ -243,6 +243,9 @@ def test_members_that_lead_out(good, tmp_path, name):
     path = _write(tmp_path / "in" / "model.keras", {**good, name: b"written"})
     with pytest.raises(run_dir.RunError, match="Expected.*Received"):
         archive.check_model(path)
+    # What export and classify ask for first.
+    with pytest.raises(run_dir.RunError, match="Do not load it"):
+        trained.model_file(tmp_path / "in")
     with contextlib.suppress(ValueError, AttributeError):  # Its own warning fails in Keras 3.12.4.
         keras.models.load_model(path)
     assert [p.name for p in tmp_path.rglob("*")] == ["in", "model.keras"]

@@ -318,6 +318,15 @@ def test_bad_runs_write_nothing(tmp_path, capsys, case):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("out", ["", "file", "file/below"])
+def test_out_that_cannot_be_a_folder(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert report.main([str(_make_run(tmp_path / "run")), "--out", out]) == 1
+    assert "--out" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "run"]
+
+
 def test_names_that_are_no_text(tmp_path, capsys):
     name = os.fsdecode(b"r\xff\nn")
     run = _make_run(tmp_path / name)

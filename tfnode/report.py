@@ -106,8 +106,13 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
     if set(scores.values()) != {score}:
         raise RunError(f"Expected runs of one score, accuracy or rmse. Received: {scores}")
 
+    if not str(out):
+        raise RunError("Expected the path of a folder. Received: --out=''")
     out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot make the folder {out}: {error}. Choose another --out.") from error
     written = []
     for figure_name, name in _figures(score).items():
         figure, (axis,) = plots.new_figure()

@@ -4,8 +4,8 @@ Imports TensorFlow only when a model is loaded.
 """
 
 import pathlib
-import zipfile
 
+from tfnode.archive import check_model
 from tfnode.run_dir import BEST, MODEL, RunError
 
 
@@ -13,7 +13,8 @@ def model_file(run) -> pathlib.Path:
     """The file of the best model of a run by validation, else of the final one.
 
     Raises:
-        RunError: If `run` is no folder, holds neither, or the file is cut off.
+        RunError: If `run` is no folder, holds neither, or the file is cut off or has members
+            that Keras does not write, such as paths that lead out.
     """
     folder = pathlib.Path(run)
     if not folder.is_dir():
@@ -21,8 +22,7 @@ def model_file(run) -> pathlib.Path:
     path = next((p for p in (folder / BEST, folder / MODEL) if p.is_file()), None)
     if path is None:
         raise RunError(f"Expected {BEST} or {MODEL} in {run}: train a model first.")
-    if not zipfile.is_zipfile(path):
-        raise RunError(f"Expected a Keras model at {path}. Received: a file that is none, or cut.")
+    check_model(path)
     return path
 
 
