@@ -336,14 +336,15 @@ def test_a_folder_in_use_is_refused(few, tmp_path):
 
 def test_diverged_later(few, tmp_path, monkeypatch, capsys):
     """What was good is kept: the model of the last whole epoch, and no row of the other."""
-    on_epoch_begin = callbacks.Recalibrate.on_epoch_begin
+    on_epoch_begin = callbacks.SolverStats.on_epoch_begin
 
+    # Of the first callback, before Divergence keeps what it goes on from.
     def spoil(self, epoch, logs=None):
         on_epoch_begin(self, epoch, logs)
         if epoch == 1:
             self.model.optimizer.learning_rate.assign(math.inf)
 
-    monkeypatch.setattr(callbacks.Recalibrate, "on_epoch_begin", spoil)
+    monkeypatch.setattr(callbacks.SolverStats, "on_epoch_begin", spoil)
     with pytest.raises(experiment.TrainingError) as error:
         _run(few, _settings(epochs=3), log_dir=tmp_path)
     message = str(error.value)
