@@ -105,7 +105,7 @@ def nested(plain, augmented):
     """
     figure = plots.blank_figure(13.0, 6.6)
     titles = ("field at t = 0 and paths, untrained", "field at t = 0, trained")
-    titles += ("paths, trained", "states at t = 1 and read-out = 0, trained")
+    titles += ("paths, trained", "states at t = 1, trained")
     for row, (model, label) in enumerate(((plain, "NODE"), (augmented, "ANODE"))):
         for column, title in enumerate(titles):
             flow = model["after" if column else "before"]
@@ -126,16 +126,23 @@ def nested(plain, augmented):
             if column == 3:
                 _boundary(axis, flow, space)
             if space == 3:
-                axis.set_zlabel("extra dimension", fontsize=SIZE)
-                axis.set_box_aspect(None, zoom=0.85)
-                for line in (axis.xaxis, axis.yaxis, axis.zaxis):
-                    line.set_major_locator(MaxNLocator(4))
+                _look_along_the_boundary(axis, flow)
     handles = [
         Line2D([], [], color=c, marker="o", linestyle="", label=f"target {s:+.0f}")
         for s, c in COLORS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=SIZE)
+    handles.append(Line2D([], [], color="0.2", linestyle="--", label="read-out = 0"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SIZE)
     return figure
+
+
+def _look_along_the_boundary(axis, flow):
+    normal = flow["readout"][0][:2, 0]
+    axis.view_init(elev=12, azim=np.degrees(np.arctan2(normal[1], normal[0])) + 90)
+    axis.set_zlabel("a", fontsize=SIZE)
+    axis.set_box_aspect(None, zoom=1.1)
+    for line in (axis.xaxis, axis.yaxis, axis.zaxis):
+        line.set_major_locator(MaxNLocator(4))
 
 
 def _field(axis, flow):
