@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfnode
-from tfnode.callbacks import Recalibrate
+from tfnode.callbacks import AverageWeights, Recalibrate
 from tfnode.layers import TimeBatchNormalization
 
 MOMENTUM = 0.9
@@ -163,3 +163,19 @@ def test_nothing_in_a_model_without_the_layer():
 def test_bad_steps(steps):
     with pytest.raises(ValueError, match="steps"):
         Recalibrate(_batches(), steps=steps)
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_plain_batch_normalisation_belongs_to_the_averages_of_weights(ema):
+    """In training it sees the weights of the last step, of which its averages are then."""
+    layers = [keras.layers.Dense(3), keras.layers.BatchNormalization(momentum=0.5)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    optimizer = keras.optimizers.SGD(0.3, use_ema=ema, ema_momentum=0.9)
+    model.compile(optimizer, "mse", jit_compile=False)
+    batches = tf.data.Dataset.from_tensors((X, Y)).repeat()
+    model.fit(
+        batches, steps_per_epoch=4, epochs=2, verbose=0, shuffle=False,
+        validation_data=(X, Y), callbacks=[AverageWeights(), Recalibrate(batches, steps=30)],
+    )  # fmt: skip
+    received, expected = np.asarray(layers[1].moving_mean), layers[0](X).numpy().mean(0)
+    assert np.allclose(received, expected, rtol=1e-4, atol=1e-5) == ema
