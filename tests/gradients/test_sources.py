@@ -65,14 +65,15 @@ def test_a_tensor_array(gradient):
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
 @pytest.mark.parametrize("solver", [solvers.RK4(num_steps=20), solvers.Bosh3()], ids=["fixed", "a"])
-def test_never_outside_the_interval(solver, gradient):
+@pytest.mark.parametrize("xla", [False, True], ids=["", "xla"])
+def test_never_outside_the_interval(solver, gradient, xla):
     """Not even by rounding: t0 + 19 h + h is above t1, and below it on the way back."""
     rate = tf.Variable(RATE, dtype=tf.float64)
 
     def func(t, y):
         return tf.where((t >= 0.0) & (t <= 1.0), -rate, np.nan) * y
 
-    @tf.function
+    @tf.function(jit_compile=xla)
     def run():
         with tf.GradientTape() as tape:
             value = loss(func, gradient, solver)

@@ -89,6 +89,9 @@ class FixedStep(RungeKutta):
             def step(j, n, y, q, record):
                 t = t0 + tf.cast(j, h.dtype) * h
                 end = tf.where(tf.equal(j + 1, steps), t1, t0 + tf.cast(j + 1, h.dtype) * h)
+                # Where the two agree for constant times, XLA's compiler drops the choice, and
+                # then rounds the sum in another way.
+                end = tf.clip_by_value(end, tf.minimum(t0, t1), tf.maximum(t0, t1))
                 if recorder is not None:
                     reached = i + 1 + tf.cast(tf.equal(j + 1, steps), tf.int32)
                     record = recorder.write(record, n, t, h, reached, y)
