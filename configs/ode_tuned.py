@@ -2,11 +2,11 @@
 
 Command: python train.py --model=ode_tuned
 The controls that belong beside it, without its ODE blocks and with residual blocks in their place:
-    python train.py --model=ode_tuned --config.name=no_block --config.model.block=False
-    python train.py --model=ode_tuned --config.name=residual --config.model.solver=euler
+    python train.py --model=ode_tuned --config.name=ode_tuned_no_block --config.model.block=False
+    python train.py --model=ode_tuned --config.name=ode_tuned_residual --config.model.solver=euler
 Expected: 99.67 % test accuracy on MNIST after ten epochs, the mean of seeds 0 to 2, which have
 99.74, 99.59 and 99.67 %; 84 s an epoch on one core with instructions for bfloat16, which is
-where that pays; elsewhere use --precision=float32.
+where that pays; elsewhere use --precision=float32. Without its ODE blocks 98.41 % (seed 0).
 """
 
 import ml_collections
