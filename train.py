@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 SETTING_RULES = runpy.run_path(str(ROOT / "tfnode" / "settings.py"))
 RUN_DIR = runpy.run_path(str(ROOT / "tfnode" / "run_dir.py"))
 DATA_FOLDER = runpy.run_path(str(ROOT / "tfnode" / "data" / "folder.py"))
-MODELS = ("ode", "ode_tuned", "resnet", "anode", "node", "rnode")
+MODELS = ("ode", "ode_tuned", "resnet", "anode", "node", "rnode", "latent_ode", "rnn")
 # Flags that stand for a setting of the same name.
 SETTINGS = (
     "dataset",
@@ -30,8 +30,9 @@ flags.DEFINE_enum("model", "ode", MODELS, "What to train: picks configs/<model>.
 flags.DEFINE_enum(
     "dataset",
     None,
-    ("auto", "mnist", "digits"),
-    "auto is MNIST where it can be had, otherwise scikit-learn's digits.",
+    ("auto", "mnist", "digits", "spirals"),
+    "auto is MNIST where it can be had, otherwise scikit-learn's digits; spirals for latent_ode "
+    "and rnn.",
 )
 flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or MNIST's four IDX files.")
 flags.DEFINE_string(
@@ -157,7 +158,7 @@ def main(arguments):
     del arguments
     try:
         data_dir = DATA_FOLDER["named"](FLAGS.data_dir)
-        if data_dir and FLAGS.config.dataset != "digits":
+        if data_dir and SETTING_RULES["data_set"](FLAGS.config) in ("auto", "mnist"):
             DATA_FOLDER["find"](data_dir)
     except (ValueError, OSError) as error:
         _fail(error)

@@ -71,7 +71,9 @@ REFUSED = {
     "--config.epochs=0": ("epochs", "0"),
     "--config.model.filters=many": ("filters", "many"),
     "--config.precision=float16": ("float32", "mixed_bfloat16", "mixed_float16"),
-    "--config.dataset=cifar": ("cifar", "auto", "mnist", "digits"),
+    "--config.dataset=cifar": ("cifar", "auto", "mnist", "digits", "spirals"),
+    "--dataset=spirals": ("odenet", "spirals", "latent_ode", "rnn_forecaster"),
+    "--config.data.points=30": ("points",),
     "--config.model.filters=0": ("model.filters", "0", "1"),
     "--config.model.norm=instance": ("model.norm", "instance", "batch", "group", "layer"),
     "--config.model.solver=rk5": ("model.solver", "rk5", "rk4", "dopri5"),
@@ -104,6 +106,23 @@ def test_setting_of_the_other_model_is_refused(tmp_path):
     assert "filters" in message
     assert "Traceback" not in message
     assert "tensorflow" not in imported
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        (["--model=latent_ode", "--dataset=mnist"], "mnist"),
+        (["--model=rnn", "--dataset=digits"], "digits"),
+        (["--model=rnn", "--config.data.points=101"], "data.points"),
+        (["--model=latent_ode", "--config.data.noise=0"], "data.noise"),
+        (["--model=latent_ode", "--config.model.units=3"], "model.units"),
+    ],
+)
+def test_settings_of_time_series_are_refused(arguments, name):
+    status, message, _ = command.run(arguments)
+    assert status == 2
+    assert name in message.split("Flags:")[0]
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize("model", ["anode", "rnode"])

@@ -12,6 +12,8 @@ __all__ = [
     "data",
     "gradients",
     "layers",
+    "losses",
+    "metrics",
     "models",
     "odeint",
     "odeint_event",
@@ -35,8 +37,8 @@ def _runs_command():
 
 
 if not _runs_command():
-    # Importing layers and models registers them with Keras, so that models load.
-    from tfnode import gradients, layers, models, regularizers, solvers
+    # Importing these registers them with Keras, so that models load.
+    from tfnode import gradients, layers, losses, metrics, models, regularizers, solvers
     from tfnode.events import odeint_event
     from tfnode.integrate import odeint
     from tfnode.layers import ODEBlock

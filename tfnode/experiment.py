@@ -15,6 +15,8 @@ from tfnode import (
     callbacks,
     data,
     distribution,
+    losses,
+    metrics,
     models,
     multi_worker,
     optimization,
@@ -88,7 +90,11 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
         record = run_dir.read_record(path)
         record["settings"] = settings.complete(record["settings"])
         run_dir.check_resume(path, record, settings.complete(config.to_dict()))
-    dataset = data.load(record["dataset"]["name"] if record else config.dataset, data_dir)
+    dataset = data.load(
+        record["dataset"]["name"] if record else settings.data_set(config),
+        data_dir,
+        **config.get("data", {}),
+    )
     if record and record["dataset"].get("sha256") != _sha256(dataset):
         raise run_dir.RunError(
             f"The run in {path} was begun with other data, from "
@@ -197,10 +203,15 @@ def _set_up(config):
 def _compiled_model(config, dataset):
     arguments = {k: v for k, v in config.model.to_dict().items() if k != "name"}
     model = getattr(models, config.model.name)(**arguments)
+    if config.model.name in settings.SERIES:
+        # Models know the noise, as in the paper's own code.
+        loss, score = losses.GaussianLikelihood(config.data.noise), metrics.RootMeanSquaredError()
+    else:
+        loss, score = keras.losses.SparseCategoricalCrossentropy(from_logits=True), "accuracy"
     model.compile(
         optimizer=optimization.optimizer(config, config.epochs * dataset.steps(config.batch_size)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=["accuracy"],  # Samples weigh the same but under a strategy.
+        loss=loss,
+        weighted_metrics=[score],  # Samples weigh the same but under a strategy.
         jit_compile=config.jit_compile,
     )
     return model
@@ -319,7 +330,7 @@ def _sha256(dataset):
 
 
 def _announce(config, dataset, test, device, model, directory, epoch, step):
-    if config.dataset == "auto" and dataset.name != "mnist":
+    if settings.data_set(config) == "auto" and dataset.name != "mnist":
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
     print(f"device: {device}")

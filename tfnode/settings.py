@@ -9,13 +9,13 @@ FIXED_STEP = ("euler", "midpoint", "heun", "rk4", "rk38")
 ADAPTIVE = ("heun21", "bosh3", "dopri5", "tsit5", "dopri8")
 
 CHOICES = {
-    "dataset": ("auto", "mnist", "digits"),
+    "dataset": ("auto", "mnist", "digits", "spirals"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
     "strategy": ("none", "mirrored", "multi_worker"),
     "deterministic": (False, True),
     "jit_compile": (False, True),
     "schedule": ("constant", "one_cycle"),
-    "model.name": ("odenet", "ode_tuned", "resnet18", "anode"),
+    "model.name": ("odenet", "ode_tuned", "resnet18", "anode", "latent_ode", "rnn_forecaster"),
     "model.block": (True, False),
     "model.norm": ("batch", "group", "layer", None),
     # Without "bdf", whose dense Jacobian of a batch of images fits into no memory.
@@ -40,6 +40,14 @@ RANGES = {
     "model.augment": (0, 2**16),
     "model.num_steps": (1, 2**16),
     "model.tol": (1e-12, 1.0),
+    "model.latent_units": (1, 2**16),
+    "model.hidden_units": (1, 2**16),
+    "model.rnn_units": (1, 2**16),
+    "model.duration": (1e-3, 1e3),
+    "model.units": (1, 2**16),
+    "model.scale": (1e-6, 1e6),
+    "data.points": (2, 100),
+    "data.noise": (1e-6, 1e6),
     "model.regularizers.kineticenergy": (0.0, 1e30),
     "model.regularizers.jacobianfrobenius": (0.0, 1e30),
 }
@@ -54,7 +62,15 @@ MODELS = {
     "ode_tuned": ("block", "filters", "norm", "solver", "gradient"),
     "resnet18": ("stem",),
     "anode": ("filters", "augment", "tol", "gradient", *REGULARIZERS),
+    "latent_ode": (
+        *("latent_units", "hidden_units", "rnn_units", "duration", "scale", "tol", "gradient"),
+    ),
+    "rnn_forecaster": ("units", "scale"),
 }
+
+# The models of time series; the others take images.
+SERIES = ("latent_ode", "rnn_forecaster")
+SERIES_DATA = ("data.points", "data.noise")
 
 # Of a model: the solver's own value where they are None.
 OPTIONAL = {"odenet": ("model.num_steps", "model.tol")}
@@ -68,7 +84,10 @@ DEFAULTS = {
     "validation": 0.0,
 }
 
-GENERAL = ("name", *(name for name in (*CHOICES, *RANGES) if not name.startswith("model.")))
+GENERAL = (
+    "name",
+    *(name for name in (*CHOICES, *RANGES) if not name.startswith(("model.", "data."))),
+)
 REQUIRED = tuple(name for name in GENERAL if name.split(".")[0] not in DEFAULTS)
 
 
@@ -112,6 +131,7 @@ def check(config):
             )
     model = settings["model.name"]
     valid = (*GENERAL, "model.name", *(f"model.{name}" for name in MODELS[model]))
+    valid += SERIES_DATA if model in SERIES else ()
     unknown = [name for name in settings if name not in valid]
     if unknown:
         raise ValueError(
@@ -129,6 +149,17 @@ def check(config):
                 f"{name} must be {'an integer' if kind is int else 'a number'} from {low} to "
                 f"{high}. Received: {name}={value!r}"
             )
+    if (data_set(config) == "spirals") != (model in SERIES):
+        raise ValueError(
+            f"The models {', '.join(SERIES)} are for dataset=spirals, the others for images. "
+            f"Received: model.name={model}, dataset={settings['dataset']}"
+        )
+    for name in ("augmentation.shift", "augmentation.rotation", "augmentation.zoom", "validation"):
+        if model in SERIES and settings.get(name):
+            raise ValueError(
+                f"{name} must be 0 for time series, where it has no meaning. Received: "
+                f"{name}={settings[name]}"
+            )
     if model == "odenet":
         _check_block(settings)
     if settings.get("ema") and settings["strategy"] != "none":
@@ -138,6 +169,12 @@ def check(config):
         )
     if settings["strategy"] == "multi_worker":
         cluster()
+
+
+def data_set(config):
+    """The data set of a config, where "auto" is one that its model can take."""
+    is_series = config["model"]["name"] in SERIES
+    return "spirals" if is_series and config["dataset"] == "auto" else config["dataset"]
 
 
 def _check_block(settings):

@@ -138,7 +138,7 @@ class Divergence(keras.callbacks.Callback):
     def _in_forward(self, x):
         """The loss was not finite, with weights that were."""
         if not np.isfinite(x).all():
-            return "It is the data: there are values in the images that are not finite."
+            return "It is the data: there are values in them that are not finite."
         layers = self.model.layers
         look = tf.function(keras.Model(self.model.inputs, [layer.output for layer in layers]))
         try:

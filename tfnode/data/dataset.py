@@ -29,6 +29,11 @@ class Dataset(NamedTuple):
     # By which of `tfnode.run_dir.SCORES` models of these data are judged.
     score = "accuracy"
 
+    @staticmethod
+    def inputs(x):
+        """What models take, of a tensor of samples."""
+        return normalize(x)
+
     def hold_out(self, fraction):
         """A part of the training set, in place of the test set, for choosing settings by.
 
@@ -77,13 +82,13 @@ class Dataset(NamedTuple):
             )
             batches = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
             if augmentation is None:
-                return batches.map(lambda i: (normalize(tf.gather(images, i)), i))
+                return batches.map(lambda i: (self.inputs(tf.gather(images, i)), i))
             key = tf.random.experimental.stateless_fold_in([seed, 0], number)
 
             def moved(batch, i):
                 pixels = tf.cast(tf.gather(images, i), tf.float32)
                 fold_in = tf.random.experimental.stateless_fold_in
-                return normalize(augmentation(pixels, fold_in(key, batch))), i
+                return self.inputs(augmentation(pixels, fold_in(key, batch))), i
 
             return batches.enumerate().map(moved)
 
@@ -99,7 +104,7 @@ class Dataset(NamedTuple):
         return (
             tf.data.Dataset.from_tensor_slices((self.x_test, self.y_test))
             .batch(batch_size)
-            .map(lambda x, y: (normalize(x), y))
+            .map(lambda x, y: (self.inputs(x), y))
             .prefetch(tf.data.AUTOTUNE)
         )
 

@@ -1,25 +1,31 @@
 """Keras layers: the ODE block, and layers to build vector fields from."""
 
 from tfnode.layers.augment import Augment
+from tfnode.layers.backward_encoder import BackwardEncoder
 from tfnode.layers.bottleneck_dynamics import BottleneckDynamics
 from tfnode.layers.concat_conv2d import ConcatConv2D
 from tfnode.layers.concat_dense import ConcatDense
 from tfnode.layers.conv_dynamics import ConvDynamics
 from tfnode.layers.dense_dynamics import DenseDynamics
 from tfnode.layers.flow_block import FlowBlock
+from tfnode.layers.forecaster import Forecaster
 from tfnode.layers.fused_batch_normalization import FusedBatchNormalization
+from tfnode.layers.gaussian_sampling import GaussianSampling
 from tfnode.layers.ode_block import ODEBlock
 from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 
 __all__ = [
     "Augment",
+    "BackwardEncoder",
     "BottleneckDynamics",
     "ConcatConv2D",
     "ConcatDense",
     "ConvDynamics",
     "DenseDynamics",
     "FlowBlock",
+    "Forecaster",
     "FusedBatchNormalization",
+    "GaussianSampling",
     "ODEBlock",
     "TimeBatchNormalization",
 ]

@@ -1,10 +1,21 @@
-"""Functions that return Keras models: classifiers with logits out, and densities."""
+"""Functions that return Keras models: classifiers with logits out, densities, time series."""
 
 from tfnode.models.anode import anode
 from tfnode.models.cnf import cnf
+from tfnode.models.latent_ode import latent_ode
 from tfnode.models.normalizing_flow import NormalizingFlow
 from tfnode.models.ode_tuned import ode_tuned
 from tfnode.models.odenet import odenet
 from tfnode.models.resnet18 import resnet18
+from tfnode.models.rnn_forecaster import rnn_forecaster
 
-__all__ = ["NormalizingFlow", "anode", "cnf", "ode_tuned", "odenet", "resnet18"]
+__all__ = [
+    "NormalizingFlow",
+    "anode",
+    "cnf",
+    "latent_ode",
+    "ode_tuned",
+    "odenet",
+    "resnet18",
+    "rnn_forecaster",
+]

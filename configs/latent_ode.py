@@ -1,0 +1,34 @@
+"""The latent ODE of Chen et al. on bidirectional spirals.
+
+Command: python train.py --model=latent_ode --config.data.points=30
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config():
+    """The published sizes: 4 latent dimensions, 20 hidden units, 25 in the recurrent network."""
+    config = base.get_config()
+    config.name = "latent_ode"
+    config.epochs = 200
+    config.batch_size = 100
+    config.schedule = "one_cycle"
+    config.learning_rate = 1e-2
+    # Small matrices are several times faster with XLA.
+    config.jit_compile = True
+    config.data = ml_collections.ConfigDict({"points": 100, "noise": 0.3})
+    config.model = ml_collections.ConfigDict(
+        {
+            "name": "latent_ode",
+            "latent_units": 4,
+            "hidden_units": 20,
+            "rnn_units": 25,
+            "duration": 3.77,
+            "scale": 5.0,
+            "tol": 1e-3,
+            "gradient": "checkpoint",
+        }
+    )
+    return config

@@ -1,0 +1,53 @@
+"""`BackwardEncoder`: what a time series says about its beginning."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class BackwardEncoder(keras.layers.Layer):
+    """A recurrent network that reads the observed points of a series from the last to the first.
+
+    It sees each point with its time, as a fraction of the series; at times without an
+    observation its state stays as it is, whatever stands there.
+
+    Args:
+        units: Size of the state, an int.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Input and output shape:
+        `(batch, times, channels + 1)`, the last channel 1 where the time is observed and 0
+        where it is not, to `(batch, units)`.
+
+    Example:
+    ```python
+    h = tfnode.layers.BackwardEncoder(25)(keras.Input((100, 3)))
+    ```
+
+    Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
+    Equations* (2018), section 5 and algorithm 2.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.rnn = keras.layers.SimpleRNN(units, go_backwards=True, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.rnn.build((*input_shape[:2], input_shape[2] + 1))
+        self.built = True
+
+    def call(self, inputs):
+        observed = inputs[..., -1:] > 0.5
+        times = np.linspace(0.0, 1.0, inputs.shape[1])[:, np.newaxis]
+        times = ops.broadcast_to(ops.cast(times, inputs.dtype), ops.shape(observed))
+        # Zeros, so that nothing that stands at the other times has an effect, NaN included.
+        points = ops.where(observed, ops.concatenate([inputs, times], axis=-1), 0.0)
+        return self.rnn(points, mask=observed[..., 0])
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}

@@ -1,0 +1,96 @@
+"""`Forecaster`: a recurrent network that goes on with a time series."""
+
+import keras
+from keras import ops
+
+# Times in this many steps are near 1 for the network.
+GAP = 10.0
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class Forecaster(keras.layers.Layer):
+    """Foretells each point of a series from those before it, and goes on from its own forecasts.
+
+    ```
+    h = tanh(W [y, gap] + U h + b),   forecast = R h + r
+    ```
+
+    where `y` is the point before and `gap` the time since then. At the times of the series
+    that is the last observed point, so that where all is observed every forecast is one step
+    ahead; where a point is not observed, it changes nothing. Behind the series it is the
+    last forecast. At the first observed point, which there is nothing to foretell from, the
+    output is that point.
+
+    Args:
+        units: Size of the state `h`, an int.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Input and output shape:
+        `(batch, times, channels + 1)`, the last channel 1 where the time is observed and 0
+        where it is not, to `(batch, 2 * times, channels)`.
+
+    Example:
+    ```python
+    forecasts = tfnode.layers.Forecaster(25)(keras.Input((100, 3)))
+    ```
+
+    Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
+    Equations* (2018), section 5.1, the second recurrent network.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        times, channels = input_shape[1], input_shape[2] - 1
+        cell = _Cell(self.units, channels, dtype=self.dtype_policy)
+        self.rnn = keras.layers.RNN(cell, return_sequences=True, dtype=self.dtype_policy)
+        self.rnn.build((input_shape[0], 2 * times, channels + 2))
+        self.built = True
+
+    def call(self, inputs):
+        observed = inputs[..., -1:] > 0.5
+        x = ops.where(observed, inputs, 0.0)
+        x = ops.concatenate([x, ops.zeros_like(x[..., :1])], axis=-1)
+        # Behind the series: nothing is observed, and forecasts take the place of points.
+        behind = ops.concatenate([ops.zeros_like(x[..., :-1]), ops.ones_like(x[..., :1])], axis=-1)
+        return self.rnn(ops.concatenate([x, behind], axis=1))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 2 * input_shape[1], input_shape[2] - 1)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class _Cell(keras.layers.Layer):
+    """One time of a `Forecaster`.
+
+    Its input are the point, whether it is observed, and whether it is behind the series; its
+    state that of the network, the point before, the steps since then, and whether there is one.
+    """
+
+    def __init__(self, units, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.state_size = [units, channels, 1, 1]
+        self.output_size = channels
+        self.cell = keras.layers.SimpleRNNCell(units, dtype=self.dtype_policy)
+        self.readout = keras.layers.Dense(channels, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.cell.build((input_shape[0], self.channels + 1))
+        self.readout.build((input_shape[0], self.state_size[0]))
+        self.built = True
+
+    def call(self, inputs, states):
+        hidden, before, gap, begun = states
+        point, observed, behind = ops.split(inputs, [self.channels, self.channels + 1], axis=-1)
+        gap = gap + 1.0
+        new, _ = self.cell(ops.concatenate([before, gap / GAP], axis=-1), [hidden])
+        forecast = ops.where(begun > 0, self.readout(new), point)
+        moves = ops.maximum(observed, behind)
+        hidden = ops.where(moves * begun > 0, new, hidden)
+        before = ops.where(observed > 0, point, ops.where(behind > 0, forecast, before))
+        return forecast, [hidden, before, gap * (1.0 - moves), ops.maximum(begun, observed)]

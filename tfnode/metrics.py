@@ -1,0 +1,30 @@
+"""Metrics of time series of which not every point is known."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("tfnode")
+class RootMeanSquaredError(keras.metrics.RootMeanSquaredError):
+    """Root of the mean squared error of a coordinate, over the points that have a weight.
+
+    Args:
+        name, dtype: Those of `keras.metrics.Metric`; the name is "rmse".
+
+    Shapes:
+        `y_true`: `(batch, points, n + 1)`, the last channel the weight, 1 or 0.
+        `y_pred`: `(batch, points, n)`.
+
+    Example:
+    ```python
+    model.compile("adam", loss, weighted_metrics=[tfnode.metrics.RootMeanSquaredError()])
+    ```
+    """
+
+    def __init__(self, name="rmse", dtype=None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        weights = y_true[..., -1]
+        if sample_weight is not None:
+            weights = weights * keras.ops.cast(sample_weight, weights.dtype)[:, None]
+        super().update_state(y_true[..., :-1], y_pred, weights)

@@ -1,0 +1,133 @@
+"""Forecasts of spirals of which few points are seen: the latent ODE beside a recurrent network.
+
+Trains `train.py --model=latent_ode` and `--model=rnn` with 30, 50 and 100 of 100 points observed,
+each in a folder below `--out`, unless it is there already; a run that was broken off goes on.
+The error is that of the forecast, over the 100 times behind those of the observations, against
+the spirals without noise, on spirals that were not trained on.
+"""
+
+import importlib
+import pathlib
+import sys
+
+import numpy as np
+
+from tfnode import plots, run_dir
+from tfnode.reproduce import command
+
+MODELS = {"rnn": "RNN", "latent_ode": "latent ODE"}
+# Chen et al. (2018), table 2.
+PUBLISHED = {
+    "rnn": {30: 0.3937, 50: 0.3202, 100: 0.1813},
+    "latent_ode": {30: 0.1642, 50: 0.1502, 100: 0.1346},
+}
+POINTS = (30, 50, 100)
+SHOWN = 4
+
+
+def run(options):
+    """Trains what is missing, and compares."""
+    points = POINTS[:1] if options.quick else POINTS
+    seeds = range(options.seed, options.seed + options.seeds)
+    errors, parameters = {}, {}
+    for model in MODELS:
+        for n in points:
+            found = [_trained(options, model, n, seed) for seed in seeds]
+            errors[model, n] = [metrics["final"]["val_rmse"] for metrics in found]
+            parameters[model] = found[0]["parameters"]
+    rows = []
+    for model, title in MODELS.items():
+        published = [f"{PUBLISHED[model][n]:.4f}" for n in points]
+        rows.append([f"{title}, published", "-", *published])
+        ours = [command.spread(errors[model, n], 4) for n in points]
+        rows.append([title, f"{parameters[model]:,}", *ours])
+    values = {f"{model}, {n} points": values for (model, n), values in errors.items()}
+    columns = ["RMSE of the forecast", "parameters", *(f"{n} of 100 points" for n in points)]
+    figure = _figure(options, points[0])
+    return command.Results(values, columns, rows, {"forecasts": figure})
+
+
+def _folder(options, model, points, seed):
+    return pathlib.Path(options.out, "runs", f"{model}-{points}-seed{seed}")
+
+
+def _trained(options, model, points, seed):
+    """The metrics of a run, which is begun or continued where it is not finished."""
+    from tfnode import experiment
+
+    try:
+        config = importlib.import_module(f"configs.{model}").get_config()
+    except ImportError as error:
+        raise ValueError(
+            f"Expected the folder configs in the working directory. Received: {error}. Start "
+            "the command in the root of the repository."
+        ) from error
+    config.seed, config.data.points = seed, points
+    if options.quick:
+        config.epochs, config.batch_size = 1, 500
+    folder = _folder(options, model, points, seed)
+    resume = run_dir.holds_run(folder)
+    metrics = folder / run_dir.METRICS
+    if resume and metrics.exists():
+        found = run_dir.read_json(metrics)
+        record = run_dir.read_record(folder)["settings"]
+        if found["epochs"] == config.epochs and record == config.to_dict():
+            return found
+    return experiment.run(config, log_dir=folder, resume=resume)
+
+
+def _figure(options, points):
+    """Reconstructions and extrapolations of a few test spirals by both models."""
+    import keras
+
+    from tfnode import trained
+    from tfnode.data import spirals
+
+    found = spirals.held_out(points)
+    x = spirals.inputs(found)[:SHOWN]
+    figure, rows = _axes()
+    for (model, title), axes in zip(MODELS.items(), rows):
+        network = trained.load(_folder(options, model, points, options.seed) / run_dir.MODEL)
+        paths = network.predict(x, verbose=0)
+        before = None
+        if model == "latent_ode":
+            start = keras.Model(network.inputs, network.get_layer("initial_state").output)(x)
+            ode, decoder = network.get_layer("ode"), network.get_layer("decoder")
+            times = [-t for t in ode.times[: spirals.WINDOW + 1]]
+            before = np.asarray(decoder(ode(start, times=times)))
+        for i, axis in enumerate(axes):
+            seen = found.seen[i][found.observed[i]]
+            axis.plot(*found.path[i].T, color="0.75", linewidth=3, label="truth")
+            axis.plot(*seen.T, ".", color="black", markersize=3.5, label="observed")
+            first = found.observed[i].argmax() if before is None else 0
+            window, behind = paths[i, first : spirals.WINDOW], paths[i, spirals.WINDOW - 1 :]
+            label = "reconstruction" if before is not None else "one step ahead"
+            axis.plot(*window.T, color="tab:blue", linewidth=1.3, label=label)
+            axis.plot(*behind.T, color="tab:red", linewidth=1.3, label="extrapolation")
+            if before is not None:
+                axis.plot(*before[i].T, color="tab:green", linewidth=1.3, label="backward in time")
+            axis.plot(*found.path[i, spirals.WINDOW], "k*", markersize=7)
+            axis.set_title(f"{title}, {'counter-' * (i % 2)}clockwise", fontsize=9)
+            axis.set_aspect("equal", adjustable="datalim")
+            axis.tick_params(labelsize=7)
+            if i == 0:
+                axis.legend(fontsize=6.5, loc="best")
+    return figure
+
+
+def _axes():
+    """A figure with a row of axes a model."""
+    figure, _ = plots.new_figure(width=2.9 * SHOWN, height=2.9 * len(MODELS))
+    figure.clear()
+    return figure, figure.subplots(len(MODELS), SHOWN)
+
+
+def main(arguments=None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = command.parser("spirals", __doc__)
+    parser.add_argument("--seeds", type=command.at_least(1), default=3, help="how many seeds (3)")
+    return command.main(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

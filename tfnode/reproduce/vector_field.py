@@ -1,0 +1,243 @@
+"""The vector field behind one noisy trajectory, for a linear and a cubic spiral.
+
+From 1,000 noisy samples of one solution, `dy/dt = A y` and `dy/dt = A y^3` (element by element)
+are learned twice each: as the matrix `A` alone, and as a perceptron that knows nothing of the
+form. First an `ODEBlock` is fitted to short pieces of the trajectory by `model.fit`, which gets
+near from anywhere; then `odeint` to the whole of it, with the initial state learned as well,
+which takes out the bias of pieces that begin at noisy samples.
+
+The problems are those of torchdiffeq's ode_demo.py, which fits pieces without noise.
+"""
+
+import statistics
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from tfnode import plots
+from tfnode.reproduce import command
+
+MATRIX = np.array([[-0.1, -2.0], [2.0, -0.1]])
+POWERS = {"linear": 1, "cubic": 3}
+DYNAMICS = ("matrix", "perceptron")
+START = (2.0, 0.0)
+END = 25.0
+SAMPLES = 1000
+NOISE = 0.05
+PIECE = 50
+COLUMNS = [
+    *("problem", "learned as", "parameters", "largest error of A", "error of the field"),
+    *("RMSE, t < 25", "RMSE, 25 < t < 50"),
+]
+
+
+class Fit(NamedTuple):
+    """What was learned of one problem.
+
+    Attributes:
+        parameters: Their number.
+        matrix: `A` as learned, `(2, 2)`, or `None` for a perceptron.
+        states: The learned trajectory on the times that were asked for, `(times, 2)`.
+        field: A function from states to their learned derivatives, `(points, 2)` both.
+    """
+
+    parameters: int
+    matrix: np.ndarray | None
+    states: np.ndarray
+    field: object
+
+
+def true_field(power):
+    """The derivative, as a function of states `(..., 2)`."""
+    return lambda y: y**power @ MATRIX.T
+
+
+def trajectory(power, times):
+    """The solution from `START` at `times`, float64 `(times, 2)`."""
+    import tensorflow as tf
+
+    from tfnode.integrate import odeint
+    from tfnode.solvers import Dopri8
+
+    solver, matrix = Dopri8(rtol=1e-10, atol=1e-12, max_steps=100_000), tf.constant(MATRIX)
+
+    @tf.function
+    def solve():
+        y0 = tf.constant(START, tf.float64)
+        return odeint(lambda t, y: tf.linalg.matvec(matrix, y**power), y0, times, solver=solver)
+
+    return solve().numpy()
+
+
+def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
+    """Learns a vector field from samples of one trajectory.
+
+    Args:
+        dynamics: One of `DYNAMICS`.
+        power: That of the state in the problem; a perceptron is not told.
+        samples: float32 `(samples, 2)`, at `times`.
+        times: `(samples,)`, equidistant, from 0.
+        all_times: Where to solve what was learned, from 0.
+        seed: Of the weights and the order of pieces.
+        epochs: Passes over the pieces.
+        steps: Steps of the optimizer on the whole trajectory.
+    """
+    import keras
+    import tensorflow as tf
+
+    from tfnode.integrate import odeint
+    from tfnode.layers import ODEBlock
+
+    keras.utils.set_random_seed(seed)
+    y = keras.Input((2,))
+    if dynamics == "matrix":
+        layer = keras.layers.Dense(2, use_bias=False)
+        derivative = layer(y**power)
+    else:
+        derivative = keras.layers.Dense(2)(keras.layers.Dense(50, "tanh")(y))
+    field = keras.Model(y, derivative)
+
+    pieces = np.stack([samples[i : len(samples) - PIECE + i + 1] for i in range(PIECE)], axis=1)
+    block = ODEBlock(field, "dopri5", "checkpoint", times=times[:PIECE], return_sequences=True)
+    model = keras.Sequential([keras.Input((2,)), block])
+    batches = -(-len(pieces) // 100)
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, epochs * batches, alpha=0.1)
+    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=True)
+    model.fit(pieces[:, 0], pieces, batch_size=100, epochs=epochs, verbose=0)
+
+    start = keras.Variable(samples[0])
+    variables = [start, *field.trainable_variables]
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    optimizer = keras.optimizers.Adam(rate)
+    optimizer.build(variables)
+
+    @tf.function(jit_compile=True)
+    def descend():
+        with tf.GradientTape() as tape:
+            states = odeint(field, start.value[None], times, gradient="checkpoint")
+            loss = tf.reduce_mean((states[:, 0] - samples) ** 2)
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    for _ in range(steps):
+        loss = descend()
+    if not np.isfinite(loss):
+        raise ValueError(f"The {dynamics} diverged in the fit to the whole trajectory.")
+    solve = tf.function(lambda: odeint(field, start.value[None], all_times))
+    return Fit(
+        parameters=field.count_params(),
+        matrix=layer.kernel.numpy().T if dynamics == "matrix" else None,
+        states=solve().numpy()[:, 0],
+        field=lambda states: field(states.astype(np.float32)).numpy(),
+    )
+
+
+def run(options):
+    """Learns both problems in both ways, for every seed."""
+    samples_count, epochs, steps = (100, 1, 2) if options.quick else (SAMPLES, 60, 500)
+    times = np.linspace(0.0, END, samples_count)
+    all_times = np.linspace(0.0, 2 * END, 2 * samples_count - 1)
+    rows, values, drawn = [], {}, {}
+    for problem, power in POWERS.items():
+        truth = trajectory(power, all_times)
+        for dynamics in DYNAMICS:
+            found = []
+            for seed in range(options.seed, options.seed + options.seeds):
+                noise = np.random.default_rng(seed).normal(scale=NOISE, size=(samples_count, 2))
+                samples = (truth[:samples_count] + noise).astype(np.float32)
+                fitted = fit(dynamics, power, samples, times, all_times, seed, epochs, steps)
+                found.append({"seed": seed, **_errors(fitted, power, truth, samples_count)})
+                print(problem, dynamics, found[-1], flush=True)
+                if seed == options.seed:
+                    drawn[problem, dynamics] = fitted, truth, samples
+            values[f"{problem}, {dynamics}"] = found
+            rows.append([problem, dynamics, str(fitted.parameters), *_cells(found)])
+    values["true matrix"] = MATRIX.tolist()
+    figures = {problem: _figure(problem, drawn, all_times) for problem in POWERS}
+    return command.Results(values, COLUMNS, rows, figures)
+
+
+def _errors(fitted, power, truth, count):
+    """How far what was learned is from the truth."""
+    exact, learned = true_field(power)(truth[:count]), fitted.field(truth[:count])
+    squares = ((fitted.states - truth) ** 2).mean(axis=1)
+    result = {
+        # Along the trajectory, relative to its size there.
+        "field": float(np.sqrt(((learned - exact) ** 2).sum() / (exact**2).sum())),
+        "rmse": float(np.sqrt(squares[:count].mean())),
+        "rmse_beyond": float(np.sqrt(squares[count:].mean())),
+    }
+    if fitted.matrix is not None:
+        result["matrix"] = fitted.matrix.tolist()
+        result["matrix_error"] = float(np.abs(fitted.matrix - MATRIX).max())
+    return result
+
+
+def _cells(found):
+    """Means over seeds of the errors, for the table."""
+
+    def mean(name):
+        return statistics.mean(x[name] for x in found)
+
+    matrix = f"{mean('matrix_error'):.4f}" if "matrix_error" in found[0] else "-"
+    field = f"{100 * mean('field'):.2f} %"
+    return [matrix, field, f"{mean('rmse'):.4f}", f"{mean('rmse_beyond'):.4f}"]
+
+
+def _figure(problem, drawn, all_times):
+    """What was seen and learned, the learned solution over time, and the field; of perceptrons."""
+    fitted, truth, samples = drawn[problem, "perceptron"]
+    seen, end = len(samples), all_times[len(samples) - 1]
+    figure, (plane, time, field) = plots.new_figure(columns=3, width=4.2, height=3.9)
+    plane.plot(*samples.T, ".", color="0.7", markersize=2.5, label="noisy samples")
+    plane.plot(*truth[:seen].T, color="black", linewidth=1.2, label="truth")
+    plane.plot(*fitted.states[:seen].T, "--", color="tab:red", linewidth=1.2, label="learned")
+    for i, name in enumerate(("first", "second")):
+        label = "truth" if i == 0 else None
+        time.plot(all_times, truth[:, i], color="black", linewidth=1.0, label=label)
+        color = ("tab:red", "tab:blue")[i]
+        time.plot(all_times, fitted.states[:, i], "--", color=color, label=f"learned, {name}")
+    time.axvspan(0.0, end, color="0.93", zorder=0, label="sampled")
+    time.set_xlabel("time")
+    time.set_ylabel("state")
+
+    grid = np.linspace(-2.1, 2.1, 15)
+    states = np.stack(np.meshgrid(grid, grid), axis=-1)
+    exact = true_field(POWERS[problem])(states)
+    learned = fitted.field(states.reshape(-1, 2)).reshape(states.shape)
+    # Directions alone: the cubic field is hundreds of times longer outside than inside.
+    style = {"angles": "xy", "pivot": "mid", "scale": 24, "headwidth": 4}
+    for values, color, width, label in (
+        (exact, "0.6", 0.008, "truth"),
+        (learned, "tab:red", 0.004, "learned"),
+    ):
+        size = np.maximum(np.linalg.norm(values, axis=-1), 1e-9)
+        arrows = values / size[..., None]
+        x, y = np.moveaxis(states, -1, 0)
+        u, v = np.moveaxis(arrows, -1, 0)
+        field.quiver(x, y, u, v, color=color, width=width, label=label, **style)
+    field.plot(*truth[:seen].T, color="tab:blue", linewidth=0.7, alpha=0.6, label="trajectory")
+    for axis, title in (
+        (plane, f"{problem}: trajectory, t < {end:g}"),
+        (time, "solution, and beyond the samples"),
+        (field, "direction of the field"),
+    ):
+        axis.set_title(title)
+        axis.legend(loc="upper right", fontsize=7, framealpha=0.9)
+    for axis in (plane, field):
+        axis.set_aspect("equal")
+        axis.set_xlabel("first state")
+        axis.set_ylabel("second state")
+    return figure
+
+
+def main(arguments=None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = command.parser("vector_field", __doc__)
+    parser.add_argument("--seeds", type=command.at_least(1), default=3, help="how many seeds (3)")
+    return command.main(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
