@@ -12,12 +12,14 @@ def get_config():
     """The published size: 25 units."""
     config = base.get_config()
     config.name = "rnn"
-    config.epochs = 200
-    config.batch_size = 100
+    config.epochs = 400
+    config.batch_size = 50
     config.schedule = "one_cycle"
     config.learning_rate = 1e-2
     # Small matrices are several times faster with XLA.
     config.jit_compile = True
     config.data = ml_collections.ConfigDict({"points": 100, "noise": 0.3})
-    config.model = ml_collections.ConfigDict({"name": "rnn_forecaster", "units": 25, "scale": 5.0})
+    config.model = ml_collections.ConfigDict(
+        {"name": "rnn_forecaster", "units": 25, "cell": "simple", "scale": 5.0}
+    )
     return config

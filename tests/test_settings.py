@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 from tfnode import data, gradients, models, settings, solvers
-from tfnode.layers import conv_dynamics
+from tfnode.layers import backward_encoder, conv_dynamics
 
 
 def _config(name):
@@ -45,6 +45,7 @@ def test_choices_are_those_of_the_library():
         given = {argument.split(".")[0] for argument in arguments}
         assert given == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert set(choices["model.name"]) == set(settings.MODELS)
+    assert set(choices["model.cell"]) == set(backward_encoder.CELLS)
 
 
 BAD = {

@@ -22,6 +22,7 @@ CHOICES = {
     "model.solver": (*FIXED_STEP, *ADAPTIVE),
     "model.gradient": ("adjoint", "checkpoint", "backprop"),
     "model.stem": ("imagenet", "small"),
+    "model.cell": ("simple", "gru"),
 }
 
 # Name: lowest and highest value.
@@ -43,6 +44,7 @@ RANGES = {
     "model.latent_units": (1, 2**16),
     "model.hidden_units": (1, 2**16),
     "model.rnn_units": (1, 2**16),
+    "model.decoder_units": (0, 2**16),
     "model.duration": (1e-3, 1e3),
     "model.units": (1, 2**16),
     "model.scale": (1e-6, 1e6),
@@ -63,9 +65,10 @@ MODELS = {
     "resnet18": ("stem",),
     "anode": ("filters", "augment", "tol", "gradient", *REGULARIZERS),
     "latent_ode": (
-        *("latent_units", "hidden_units", "rnn_units", "duration", "scale", "tol", "gradient"),
+        *("latent_units", "hidden_units", "rnn_units", "cell", "decoder_units", "duration"),
+        *("scale", "tol", "gradient"),
     ),
-    "rnn_forecaster": ("units", "scale"),
+    "rnn_forecaster": ("units", "cell", "scale"),
 }
 
 # The models of time series; the others take images.

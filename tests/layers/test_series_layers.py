@@ -104,10 +104,17 @@ def test_forecaster_is_the_recurrence_over_observed_points_and_then_its_own():
 
 
 @pytest.mark.parametrize("make", [BackwardEncoder, Forecaster])
-def test_they_are_saved_and_run_under_xla(make, tmp_path):
+def test_unknown_cell(make):
+    with pytest.raises(ValueError, match="Received: cell='lstm'"):
+        make(5, cell="lstm").build((None, 8, 3))
+
+
+@pytest.mark.parametrize("make", [BackwardEncoder, Forecaster])
+@pytest.mark.parametrize("cell", ["simple", "gru"])
+def test_they_are_saved_and_run_under_xla(make, cell, tmp_path):
     x = _series()
     inputs = keras.Input((8, 3))
-    model = keras.Model(inputs, make(5)(inputs))
+    model = keras.Model(inputs, make(5, cell)(inputs))
     assert model.output_shape == (None, *model(x).shape[1:])
     expected = model.predict(x, verbose=0)
     model.save(tmp_path / "m.keras")

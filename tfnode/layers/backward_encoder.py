@@ -4,6 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
+CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell}
+
+
+def recurrent_cell(name, units, dtype):
+    """A cell of Keras by its name in `CELLS`."""
+    if name not in CELLS:
+        raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={name!r}")
+    return CELLS[name](units, dtype=dtype)
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class BackwardEncoder(keras.layers.Layer):
@@ -14,6 +23,8 @@ class BackwardEncoder(keras.layers.Layer):
 
     Args:
         units: Size of the state, an int.
+        cell: `"simple"`, the recurrence of the paper, `tanh(W x + U h + b)`, or `"gru"`, which
+            keeps in mind what is long ago more easily.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -29,10 +40,15 @@ class BackwardEncoder(keras.layers.Layer):
     Equations* (2018), section 5 and algorithm 2.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, cell="simple", **kwargs):
         super().__init__(**kwargs)
         self.units = units
-        self.rnn = keras.layers.SimpleRNN(units, go_backwards=True, dtype=self.dtype_policy)
+        self.cell = cell
+        self.rnn = keras.layers.RNN(
+            recurrent_cell(cell, units, self.dtype_policy),
+            go_backwards=True,
+            dtype=self.dtype_policy,
+        )
 
     def build(self, input_shape):
         self.rnn.build((*input_shape[:2], input_shape[2] + 1))
@@ -50,4 +66,4 @@ class BackwardEncoder(keras.layers.Layer):
         return (input_shape[0], self.units)
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "cell": self.cell}

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from tfnode.layers.backward_encoder import recurrent_cell
+
 # Times in this many steps are near 1 for the network.
 GAP = 10.0
 
@@ -23,6 +25,7 @@ class Forecaster(keras.layers.Layer):
 
     Args:
         units: Size of the state `h`, an int.
+        cell: `"simple"`, the recurrence above, or `"gru"` in its place.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -38,13 +41,15 @@ class Forecaster(keras.layers.Layer):
     Equations* (2018), section 5.1, the second recurrent network.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, cell="simple", **kwargs):
         super().__init__(**kwargs)
         self.units = units
+        self.cell = cell
 
     def build(self, input_shape):
         times, channels = input_shape[1], input_shape[2] - 1
-        cell = _Cell(self.units, channels, dtype=self.dtype_policy)
+        cell = recurrent_cell(self.cell, self.units, self.dtype_policy)
+        cell = _Cell(cell, channels, dtype=self.dtype_policy)
         self.rnn = keras.layers.RNN(cell, return_sequences=True, dtype=self.dtype_policy)
         self.rnn.build((input_shape[0], 2 * times, channels + 2))
         self.built = True
@@ -61,7 +66,7 @@ class Forecaster(keras.layers.Layer):
         return (input_shape[0], 2 * input_shape[1], input_shape[2] - 1)
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "cell": self.cell}
 
 
 class _Cell(keras.layers.Layer):
@@ -71,12 +76,12 @@ class _Cell(keras.layers.Layer):
     state that of the network, the point before, the steps since then, and whether there is one.
     """
 
-    def __init__(self, units, channels, **kwargs):
+    def __init__(self, cell, channels, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
-        self.state_size = [units, channels, 1, 1]
+        self.state_size = [cell.units, channels, 1, 1]
         self.output_size = channels
-        self.cell = keras.layers.SimpleRNNCell(units, dtype=self.dtype_policy)
+        self.cell = cell
         self.readout = keras.layers.Dense(channels, dtype=self.dtype_policy)
 
     def build(self, input_shape):

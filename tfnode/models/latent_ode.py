@@ -15,6 +15,8 @@ def latent_ode(
     latent_units: int = 4,
     hidden_units: int = 20,
     rnn_units: int = 25,
+    cell: str = "gru",
+    decoder_units: int = 0,
     duration: float = 3.77,
     scale: float = 5.0,
     tol: float = 1e-3,
@@ -39,9 +41,12 @@ def latent_ode(
         input_shape: `(times, channels + 1)`, equidistant times, the last channel 1 where the
             time is observed and 0 where it is not.
         latent_units: Dimensions of the latent state.
-        hidden_units: Of the dynamics, which have two hidden layers, and of the decoder, which
-            has one.
+        hidden_units: Of each of the two hidden layers of the dynamics.
         rnn_units: Of the recurrent network.
+        cell: Of the recurrent network: `"gru"`, or `"simple"` as published.
+        decoder_units: Of the decoder's hidden layer, 20 as published; 0 for a linear decoder,
+            with which forecasts are far better: then states that look the same are near each
+            other, and the trajectory goes on where others have been.
         duration: Of the window, in the time of the ODE.
         scale: What channels are divided by, so that the networks have numbers near 1.
         tol: Relative and absolute tolerance of the solver, `tfnode.solvers.Dopri5`.
@@ -60,7 +65,7 @@ def latent_ode(
     inputs = keras.Input(input_shape)  # (100, 3)
     # The last channel stays, which says what is observed.
     x = keras.layers.Rescaling([1.0 / scale] * channels + [1.0])(inputs)
-    x = BackwardEncoder(rnn_units, name="encoder")(x)  # (25,)
+    x = BackwardEncoder(rnn_units, cell, name="encoder")(x)  # (25,)
     x = keras.layers.Dense(2 * latent_units, name="distribution", dtype="float32")(x)
     z = GaussianSampling(name="initial_state")(x)  # (4,)
     dynamics = keras.Sequential(
@@ -80,13 +85,9 @@ def latent_ode(
         return_sequences=True,
         name="ode",
     )(z)  # (200, 4)
-    decoder = keras.Sequential(
-        [
-            keras.Input((None, latent_units)),
-            keras.layers.Dense(hidden_units, "relu"),
-            keras.layers.Dense(channels, dtype="float32"),
-            keras.layers.Rescaling(scale, dtype="float32"),
-        ],
-        name="decoder",
-    )
+    decoder = keras.Sequential([keras.Input((None, latent_units))], name="decoder")
+    if decoder_units:
+        decoder.add(keras.layers.Dense(decoder_units, "relu"))
+    decoder.add(keras.layers.Dense(channels, dtype="float32"))
+    decoder.add(keras.layers.Rescaling(scale, dtype="float32"))
     return keras.Model(inputs, decoder(z), name="latent_ode")  # (200, 2)

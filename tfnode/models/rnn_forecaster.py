@@ -6,7 +6,11 @@ from tfnode.layers import Forecaster
 
 
 def rnn_forecaster(
-    input_shape: tuple[int, int] = (100, 3), *, units: int = 25, scale: float = 5.0
+    input_shape: tuple[int, int] = (100, 3),
+    *,
+    units: int = 25,
+    cell: str = "simple",
+    scale: float = 5.0,
 ) -> keras.Model:
     """A recurrent network that foretells points one by one, the baseline of Chen et al.
 
@@ -17,6 +21,7 @@ def rnn_forecaster(
         input_shape: `(times, channels + 1)`, equidistant times, the last channel 1 where the
             time is observed and 0 where it is not.
         units: Size of the state.
+        cell: `"simple"`, as published, or `"gru"`.
         scale: What channels are divided by, so that the network has numbers near 1.
 
     Returns:
@@ -30,6 +35,6 @@ def rnn_forecaster(
     channels = input_shape[1] - 1
     # The last channel stays, which says what is observed.
     x = keras.layers.Rescaling([1.0 / scale] * channels + [1.0], dtype="float32")(inputs)
-    x = Forecaster(units, dtype="float32")(x)  # (200, 2)
+    x = Forecaster(units, cell, dtype="float32")(x)  # (200, 2)
     outputs = keras.layers.Rescaling(scale, dtype="float32")(x)
     return keras.Model(inputs, outputs, name="rnn_forecaster")

@@ -91,7 +91,7 @@ def _figure(options, points):
         paths = network.predict(x, verbose=0)
         before = None
         if model == "latent_ode":
-            start = keras.Model(network.inputs, network.get_layer("initial_state").output)(x)
+            start = keras.Model(network.input, network.get_layer("initial_state").output)(x)
             ode, decoder = network.get_layer("ode"), network.get_layer("decoder")
             times = [-t for t in ode.times[: spirals.WINDOW + 1]]
             before = np.asarray(decoder(ode(start, times=times)))
