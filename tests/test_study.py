@@ -231,6 +231,13 @@ def test_runs_with_other_settings_are_refused(config, trainer, tmp_path, capsys)
         ("def get_config(): return {'seeds': (1, 1), 'models': {}}", "seeds=(1, 1)"),
         ("def get_config(): return {'seeds': (0,), 'models': {}}", "models={}"),
         ("def get_config(): return {'seeds': (0,), 'models': {'a': {}}}", "the setting"),
+        ("def get_config(): return {'seeds': (0,), 'models': {'a': 3}}", "a dict. Received: 3"),
+        ("def get_config(): return {'seeds': ([],), 'models': {'a': {}}}", "the setting"),
+        ("def get_config():\n  return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
+        ("def get_config(x): return 5", "'x'"),
+        ("def get_config(: return 5", "SyntaxError"),
+        ("import nowhere", "No module named 'nowhere' (line 1)"),
+        ("exit(3)", "SystemExit: 3"),
     ],
 )
 def test_config_files_that_are_not_right(tmp_path, trainer, capsys, text, message):
@@ -240,6 +247,13 @@ def test_config_files_that_are_not_right(tmp_path, trainer, capsys, text, messag
     assert study.main([str(path), f"--out={tmp_path / 's'}"]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_get_config_may_import_what_lies_above(config, tmp_path):
+    (tmp_path / "beside_configs.py").touch()
+    text = config.read_text().replace("    settings =", "    import beside_configs\n    settings =")
+    config.write_text(text)
+    assert len(study.read_cells(config, tmp_path / "s")) == 6
 
 
 def test_the_studies_in_configs():

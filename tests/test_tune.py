@@ -176,6 +176,8 @@ def test_trials_that_fail_are_reported_and_count(trainer, tmp_path, capsys):
         ({"settings": {"validation": 0.0}}, "a part of the training set"),
         ({"settings": {"epochs": 0, "validation": 0.2}}, "epochs=0"),
         ({"settings": {"epoch": 3, "validation": 0.2}}, "epoch=3"),
+        ({"settings": {"epochs.x": 3, "validation": 0.2}}, "epochs.x"),
+        ({"settings": {1: 3}}, "Received: 1"),
         ({"search": {}}, "search={}"),
         ({"search": {"epochs": (1, 2)}}, "epochs=(1, 2)"),
         ({"search": {"epochs": {"low": 1}}}, "epochs={'low': 1}"),

@@ -118,7 +118,7 @@ def read_cells(path, out) -> list[Cell]:
     """
     config = config_file.load(path, {"models": dict, "seeds": tuple})
     seeds = config["seeds"]
-    if not seeds or len(set(seeds)) != len(seeds):
+    if not seeds or any(seed in seeds[:i] for i, seed in enumerate(seeds)):
         raise ValueError(f"Expected one or more different seeds. Received: seeds={seeds!r}")
     cells = []
     # A seed of every model first, so that they can be compared early.
