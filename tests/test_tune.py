@@ -182,6 +182,17 @@ def test_trials_that_fail_are_reported_and_count(trainer, tmp_path, capsys):
         ({"search": {"epochs": (1, 2)}}, "epochs=(1, 2)"),
         ({"search": {"epochs": {"low": 1}}}, "epochs={'low': 1}"),
         ({"search": {"model.filter": {"choices": (1, 2)}}}, "model.filter="),
+        ({"search": {"validation": {"choices": (0.1, 0.2)}}}, "validation="),
+        ({"search": {"batch_size": {"choices": 3}}}, "one or more choices for batch_size"),
+        ({"search": {"batch_size": {"choices": ()}}}, "one or more choices for batch_size"),
+        ({"search": {"model.solver": {"choices": ("rk4", "rk5")}}}, "model.solver='rk5'"),
+        ({"search": {"model.filters": {"low": -2, "high": 4}}}, "model.filters=-2"),
+        ({"search": {"model.filters": {"low": 8, "high": 4}}}, "low <= high for model.filters"),
+        ({"search": {"ema": {"low": 0.0, "high": 0.9, "log": True}}}, "log=True only above 0"),
+        ({"search": {"ema": {"low": 0.0, "high": 0.9, "lgo": True}}}, "'lgo'"),
+        ({"search": {"ema": {"low": "a", "high": "b"}}}, "ema='a'"),
+        ({"search": {"batch_size": {"low": 1, "high": 9, "step": 0.5}}}, "whole where low"),
+        ({"seed": -1}, "seed=-1"),
         ({"trials": 0}, "trials=0"),
         ({"trials": None}, "trials=None"),
         ({"model": "vgg"}, "vgg.py"),
@@ -192,6 +203,26 @@ def test_configs_that_are_not_right(trainer, tmp_path, capsys, changes, message)
     assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 1
     assert message in capsys.readouterr().err
     assert trainer.settings == []
+
+
+def test_choices_that_do_not_go_together_are_trials_that_failed(trainer, tmp_path, capsys):
+    search = {"model.block": {"choices": (False,)}, "model.augment": {"choices": (0, 2)}}
+    path = write(tmp_path / "configs", search={**CONFIG["search"], **search}, trials=6)
+    assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 0
+    trials = json.loads((tmp_path / "out" / "results.json").read_text())["trials"]
+    failed = [t for t in trials if "must be 0 without the ODE block" in t.get("failed", "")]
+    assert 0 < len(failed) < len(trials) == 6
+    assert all(t["params"]["model.augment"] == 2 for t in failed)
+    assert len(trainer.settings) == 6 - len(failed)
+
+
+def test_the_command_gives_what_is_none_unless_that_is_the_default(trainer, tmp_path):
+    search = {"model.norm": {"choices": (None,)}, "model.num_steps": {"choices": (None,)}}
+    path = write(tmp_path / "configs", search=search, trials=1)
+    assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 0
+    command = json.loads((tmp_path / "out" / "best.json").read_text())["command"]
+    assert "--config.model.norm=None" in command
+    assert "num_steps" not in command
 
 
 def test_the_search_in_configs(trainer):

@@ -126,12 +126,7 @@ def check(config):
             f"Received: name={name!r}"
         )
     for name, valid in CHOICES.items():
-        value = settings.get(name, valid[0])
-        # By type too, since 1 equals True.
-        if not any(type(value) is type(v) and value == v for v in valid):
-            raise ValueError(
-                f"{name} must be one of {', '.join(map(str, valid))}. Received: {name}={value!r}"
-            )
+        check_value(name, settings.get(name, valid[0]))
     model = settings["model.name"]
     valid = (*GENERAL, "model.name", *(f"model.{name}" for name in MODELS[model]))
     valid += SERIES_DATA if model in SERIES else ()
@@ -142,16 +137,10 @@ def check(config):
             f"{unknown[0]}={settings[unknown[0]]!r}"
         )
     optional = OPTIONAL.get(model, ())
-    for name, (low, high) in RANGES.items():
+    for name, (low, _) in RANGES.items():
         value = settings.get(name, low)
-        if value is None and name in optional:
-            continue
-        kind = int if isinstance(low, int) else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            raise ValueError(
-                f"{name} must be {'an integer' if kind is int else 'a number'} from {low} to "
-                f"{high}. Received: {name}={value!r}"
-            )
+        if not (value is None and name in optional):
+            check_value(name, value)
     if (data_set(config) == "spirals") != (model in SERIES):
         raise ValueError(
             f"The models {', '.join(SERIES)} are for dataset=spirals, the others for images. "
@@ -172,6 +161,29 @@ def check(config):
         )
     if settings["strategy"] == "multi_worker":
         cluster()
+
+
+def check_value(name, value):
+    """Refuses what one setting out of `CHOICES` or `RANGES` cannot be, whatever the others are.
+
+    Raises:
+        ValueError: Naming the setting, what it may be, and what was received.
+    """
+    if name in CHOICES:
+        valid = CHOICES[name]
+        # By type too, since 1 equals True.
+        if not any(type(value) is type(v) and value == v for v in valid):
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(str, valid))}. Received: {name}={value!r}"
+            )
+        return
+    low, high = RANGES[name]
+    kind = int if isinstance(low, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        raise ValueError(
+            f"{name} must be {'an integer' if kind is int else 'a number'} from {low} to "
+            f"{high}. Received: {name}={value!r}"
+        )
 
 
 def data_set(config):

@@ -24,6 +24,8 @@ BEST = "best.json"
 TABLE = "table.md"
 FIGURE = "tuning.png"
 SCORE = "val_accuracy"
+# Trials that differ in these cannot be compared.
+UNSEARCHED = {"dataset", "model.name", "seed", "validation"}
 ENTRIES = {"model": str, "settings": dict, "search": dict, "trials": int, "seed": int}
 
 
@@ -95,13 +97,48 @@ def read_config(path):
             "Expected one or more settings to search, and trials. Received: "
             f"search={config['search']}, trials={config['trials']}"
         )
+    settings.check_value("seed", config["seed"])
     for name, space in config["search"].items():
-        lows = {"low", "high"}
-        if not isinstance(space, dict) or not ("choices" in space) ^ (lows <= space.keys()):
-            raise ValueError(
-                f"Expected choices, or low and high, for {name}. Received: {name}={space!r}"
-            )
+        _check_space(name, space)
     return config, base
+
+
+def _check_space(name, space):
+    """Refuses an entry of `search` of which no trial could come, whatever the others are."""
+    valid = sorted({*settings.CHOICES, *settings.RANGES} - UNSEARCHED)
+    if name not in valid:
+        raise ValueError(
+            f"Expected one of {', '.join(valid)} to search. Received: {name}={space!r:.200}"
+        )
+    kind = space.keys() if isinstance(space, dict) else set()
+    if kind != {"choices"} and not {"low", "high"} <= kind <= {"low", "high", "log", "step"}:
+        raise ValueError(
+            f"Expected choices, or low and high and perhaps log or step, for {name}. "
+            f"Received: {name}={space!r:.200}"
+        )
+    values = space["choices"] if "choices" in space else (space["low"], space["high"])
+    if not isinstance(values, (tuple, list)) or not values:
+        raise ValueError(f"Expected one or more choices for {name}. Received: {values!r:.200}")
+    for value in values:
+        if value is not None or "low" in space or not _optional(name):
+            settings.check_value(name, value)
+    if "low" not in space:
+        return
+    log, step = space.get("log", False), space.get("step")
+    kind = int if _whole(space) else (int, float)
+    stepped = step is None or (
+        not log and isinstance(step, kind) and not isinstance(step, bool) and step > 0
+    )
+    ordered = name in settings.RANGES and values[0] <= values[1]
+    if not ordered or not isinstance(log, bool) or (log and values[0] <= 0) or not stepped:
+        raise ValueError(
+            f"Expected numbers low <= high for {name}; log=True only above 0; a step above 0, "
+            f"whole where low and high are, only without log. Received: {name}={space!r:.200}"
+        )
+
+
+def _optional(name):
+    return any(name in names for names in settings.OPTIONAL.values())
 
 
 def _open(config, out):
@@ -148,9 +185,17 @@ def _try(study, config, base, out, data_dir):
     params = {name: _suggest(trial, name, space) for name, space in config["search"].items()}
     name = f"trial-{trial.number}"
     chosen = config_file.override(base, {"name": name, **params})
-    settings.check(chosen)
     path, log = out / RUNS / name, out / RUNS / f"{name}.log"
     print(f"{path}: {' '.join(f'{k}={_short(v)}' for k, v in params.items())}", flush=True)
+    try:
+        settings.check(chosen)
+    except ValueError as error:
+        # Each may be right, and not beside the others. Without an end the search would be stuck.
+        trial.set_user_attr("failed", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+        log.write_text(f"{error}\n")
+        print(f"{path}: {error}", flush=True)
+        return
     process, told = cell.start(path, chosen, log, data_dir), 0
     try:
         while True:
@@ -186,8 +231,11 @@ def _suggest(trial, name, space):
     """A value out of one entry of `search`."""
     if "choices" in space:
         return trial.suggest_categorical(name, space["choices"])
-    whole = isinstance(space["low"], int) and isinstance(space["high"], int)
-    return (trial.suggest_int if whole else trial.suggest_float)(name, **space)
+    return (trial.suggest_int if _whole(space) else trial.suggest_float)(name, **space)
+
+
+def _whole(space):
+    return isinstance(space["low"], int) and isinstance(space["high"], int)
 
 
 def _history(path):
@@ -213,7 +261,8 @@ def write_results(study, config, base, out) -> list[pathlib.Path]:
     best, importances = study.best_trial, _importances(study, config["seed"])
     # Trained on all of the training set.
     final = {**config["settings"], **best.params, "validation": 0.0}
-    flags = [f"--config.{k}={v}" for k, v in final.items() if v is not None]
+    # What the solver's own value stands for by itself cannot be given.
+    flags = [f"--config.{k}={v}" for k, v in final.items() if v is not None or not _optional(k)]
     found = {
         "trial": best.number,
         "validation_accuracy": best.value,
