@@ -249,6 +249,14 @@ def test_config_files_that_are_not_right(tmp_path, trainer, capsys, text, messag
     assert not (tmp_path / "s").exists()
 
 
+def test_a_folder_without_data_is_refused_before_anything(config, trainer, tmp_path, capsys):
+    arguments = [str(config), f"--out={tmp_path / 's'}", f"--data_dir={tmp_path / 'nowhere'}"]
+    config.write_text(config.read_text().replace("digits", "mnist"))
+    assert study.main(arguments) == 1
+    assert "data folder does not exist" in capsys.readouterr().err
+    assert not trainer.started and not (tmp_path / "s").exists()
+
+
 def test_get_config_may_import_what_lies_above(config, tmp_path):
     (tmp_path / "beside_configs.py").touch()
     text = config.read_text().replace("    settings =", "    import beside_configs\n    settings =")

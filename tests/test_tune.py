@@ -225,6 +225,14 @@ def test_the_command_gives_what_is_none_unless_that_is_the_default(trainer, tmp_
     assert "num_steps" not in command
 
 
+def test_a_folder_without_data_is_refused_before_anything(trainer, tmp_path, capsys):
+    path = write(tmp_path / "configs", settings={**CONFIG["settings"], "dataset": "mnist"})
+    arguments = [str(path), f"--out={tmp_path / 'out'}", f"--data_dir={tmp_path / 'nowhere'}"]
+    assert tune.main(arguments) == 1
+    assert "data folder does not exist" in capsys.readouterr().err
+    assert trainer.settings == [] and not (tmp_path / "out").exists()
+
+
 def test_the_search_in_configs(trainer):
     config, base = tune.read_config(ROOT / "configs" / "tune.py")
     assert base["model"]["name"] == "odenet"

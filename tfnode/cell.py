@@ -6,11 +6,15 @@ Imports no TensorFlow, except in that process: `python -m tfnode.cell`, which `s
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
 from tfnode import run_dir
-from tfnode.settings import complete
+from tfnode.settings import complete, data_set
+
+# Run as a file, since importing it from the package would load TensorFlow.
+DATA_FOLDER = runpy.run_path(str(pathlib.Path(__file__).with_name("data") / "folder.py"))
 
 FINISHED, DIVERGED, BEGUN, NEW = "finished", "diverged", "begun", "new"
 
@@ -42,6 +46,21 @@ def state(path, settings: dict) -> str:
     if metrics.exists() and run_dir.read_json(metrics).get("diverged"):
         return DIVERGED
     return BEGUN
+
+
+def check_data(experiments, data_dir=None):
+    """Refuses a folder of data that was named and has none, before processes find it out.
+
+    Args:
+        experiments: The settings of each, nested dicts.
+        data_dir: See `tfnode.data.load`.
+
+    Raises:
+        ValueError: If one of them would look there.
+    """
+    folder = DATA_FOLDER["named"](data_dir)
+    if folder and any(data_set(settings) in ("auto", "mnist") for settings in experiments):
+        DATA_FOLDER["find"](folder)
 
 
 def start(path, settings: dict, log, data_dir=None, threads=None) -> subprocess.Popen:

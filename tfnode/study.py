@@ -85,6 +85,7 @@ def main(arguments=None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         cells = read_cells(options.config, out)
+        cell.check_data([c.settings for c in cells], options.data_dir)
         states = {c: _state(c) for c in cells}
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         failures = {c: f"diverged; see {c.log}" for c in cells if states[c] == cell.DIVERGED}

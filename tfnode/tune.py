@@ -46,6 +46,7 @@ def main(arguments=None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         config, base = read_config(options.config)
+        cell.check_data([base], options.data_dir)
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         study = _open(config, out)
         while (left := config["trials"] - len(_done(study))) > 0:
