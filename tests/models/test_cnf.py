@@ -170,3 +170,15 @@ def test_arguments_of_cnf():
     assert model.count_params() == 16 + 4 + 25 + 5 + 18 + 3
     with pytest.raises(ValueError, match="FlowBlock.*Received"):
         NormalizingFlow((2,), keras.layers.Dense(2))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_samples(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = cnf((2,), hidden_units=(4,), tol=1e-2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    samples = model.sample(3, seed=0)
+    assert samples.dtype.name == policy.removeprefix("mixed_")
+    assert np.isfinite(model.log_prob(tf.cast(samples, tf.float64))).all()

@@ -88,7 +88,7 @@ class NormalizingFlow(keras.Model):
         Returns:
             `(batch,)`.
         """
-        x = tf.convert_to_tensor(x, self.compute_dtype)
+        x = tf.cast(x, self.compute_dtype)
         return self._functions["log_prob"](x, trace)
 
     def sample(self, n, seed=None):
@@ -110,7 +110,7 @@ class NormalizingFlow(keras.Model):
 
     def from_normal(self, z):
         """The flow backward: `x` for standard normal `z`, both `(batch, *input_shape)`."""
-        return self._functions["from_normal"](tf.convert_to_tensor(z, self.compute_dtype))
+        return self._functions["from_normal"](tf.cast(z, self.compute_dtype))
 
     def distribution(self):
         """The density as a `tfp.distributions.Distribution`, of event shape `input_shape`.
