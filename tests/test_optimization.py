@@ -107,3 +107,14 @@ def test_the_average_is_validated_and_saved_and_the_last_weights_are_trained(pre
     for name in ("test", "epoch"):
         assert seen[0.75][1][name] == pytest.approx(averages[3::4], rel=1e-5)
     assert seen[0.75][2] == pytest.approx(averages[-1], rel=1e-5)
+
+
+def test_before_the_first_step_there_are_no_averages():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(use_ema=True), "mse")
+    x = np.ones((4, 1))
+    losses = [
+        model.evaluate(x, x, verbose=0, callbacks=c) for c in ([callbacks.AverageWeights()], [])
+    ]
+    assert losses[0] == losses[1]
+    callbacks.AverageWeights(model).put_in()

@@ -70,7 +70,12 @@ class AverageWeights(keras.callbacks.Callback):
 
 
 def averages_of(model):
-    """The variables with the averages of a compiled model's weights; `None` without."""
+    """The variables with the averages of a compiled model's weights; `None` without.
+
+    There are none before the first step, either.
+    """
     # In float16 the optimizer is within one that scales the loss.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return optimizer._model_variables_moving_average if optimizer.use_ema else None
+    if optimizer.use_ema and optimizer.built:
+        return optimizer._model_variables_moving_average
+    return None
