@@ -184,3 +184,10 @@ def test_bad_arguments():
         tf.function(FlowBlock(linear, trace="exact")).get_concrete_function(
             tf.TensorSpec([None, None])
         )
+
+
+def test_one_seed_whatever_the_regularizers():
+    for regularizers in ([], [JacobianFrobenius(0.1)]):
+        flow = FlowBlock(DenseDynamics([4]), regularizers=regularizers)
+        flow.build((None, 2))
+        assert len(flow.non_trainable_variables) == 1

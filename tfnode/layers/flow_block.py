@@ -73,8 +73,8 @@ class FlowBlock(ODEBlock):
     ):
         super().__init__(dynamics, solver, gradient, times, regularizers=regularizers, **kwargs)
         self.trace = _checked(trace)
-        # Any call may ask for an estimate.
-        self.seed_generator = keras.random.SeedGenerator()
+        if not self._noisy:  # Any call may ask for an estimate.
+            self.seed_generator = keras.random.SeedGenerator()
 
     def build(self, inputs_shape):
         super().build(inputs_shape)
