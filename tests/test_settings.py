@@ -146,6 +146,9 @@ def test_settings_of_the_block(config, changes):
     "changes",
     [
         {"model.block": False, "model.augment": 5},
+        {"model.block": False, "model.num_steps": 4},
+        {"model.block": False, "model.solver": "dopri5", "model.tol": 1e-5},
+        {"model.block": False, "model.regularizers": {"kineticenergy": 0.1}},
         {"model.num_steps": 4, "model.solver": "dopri5"},
         {"model.tol": 1e-3, "model.solver": "rk4"},
     ],

@@ -200,6 +200,13 @@ def _check_block(settings):
             "model.augment must be 0 without the ODE block, since it gives that channels to move "
             f"through. Received: model.augment={augment}, model.block={block}"
         )
+    for name in ("num_steps", "tol", *REGULARIZERS):
+        value = settings.get(f"model.{name}")
+        if value and not block:
+            raise ValueError(
+                f"model.{name} has no part without the ODE block. "
+                f"Received: model.{name}={value}, model.block={block}"
+            )
     solver = settings.get("model.solver", "rk38")
     for name, solvers in (("model.num_steps", FIXED_STEP), ("model.tol", ADAPTIVE)):
         if settings.get(name) is not None and solver not in solvers:
