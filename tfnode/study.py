@@ -18,7 +18,7 @@ import time
 
 from tfnode import cell, config_file, plots, run_dir, settings
 from tfnode.report import markdown
-from tfnode.reproduce.command import at_least, spread
+from tfnode.reproduce.command import at_least, folder, spread
 
 RUNS = "runs"
 RESULTS = "results.json"
@@ -76,7 +76,9 @@ def main(arguments=None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("config", help="file such as configs/study.py")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for runs and results")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for runs and results"
+    )
     parser.add_argument("--jobs", type=at_least(1), default=1, help="processes at the same time")
     parser.add_argument("--data_dir", help="folder of MNIST's files")
     options = parser.parse_args(arguments)
@@ -127,8 +129,8 @@ def read_cells(path, out) -> list[Cell]:
         for name, experiment in config["models"].items():
             chosen = config_file.override(experiment, {"name": name, "seed": seed})
             settings.check(chosen)
-            folder = pathlib.Path(out, RUNS, f"{name}-{seed}")
-            cells.append(Cell(name, seed, chosen, folder, folder.with_name(f"{name}-{seed}.log")))
+            run = pathlib.Path(out, RUNS, f"{name}-{seed}")
+            cells.append(Cell(name, seed, chosen, run, run.with_name(f"{name}-{seed}.log")))
     if not cells:
         raise ValueError(f"Expected one or more models. Received: models={config['models']!r}")
     return cells

@@ -16,6 +16,7 @@ import time
 
 from tfnode import cell, config_file, plots, run_dir, settings
 from tfnode.report import markdown
+from tfnode.reproduce.command import folder
 
 JOURNAL = "optuna.log"
 RUNS = "runs"
@@ -38,7 +39,9 @@ def main(arguments=None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("config", help="file such as configs/tune.py")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for runs and results")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for runs and results"
+    )
     parser.add_argument("--data_dir", help="folder of MNIST's files")
     options = parser.parse_args(arguments)
     out = pathlib.Path(options.out)

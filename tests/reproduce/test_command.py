@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tfnode import plots, run_dir
+from tfnode import plots, run_dir, study, tune
 from tfnode.reproduce import command
 
 
@@ -79,3 +79,12 @@ def test_refuses_before_tensorflow(topic):
     assert result.returncode == 2
     assert "unrecognized arguments: --unknown" in result.stderr
     assert "tensorflow" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "main", [study.main, tune.main, lambda a: command.parser("x", "").parse_args(a[1:])]
+)
+def test_out_is_not_empty(main, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["config.py", "--out="])
+    assert "expected the path of a folder" in capsys.readouterr().err

@@ -63,7 +63,11 @@ def parser(topic, description):
         allow_abbrev=False,
     )
     result.add_argument(
-        "--out", default=f"logs/{topic}", metavar="DIR", help="folder for results (%(default)s)"
+        "--out",
+        type=folder,
+        default=f"logs/{topic}",
+        metavar="DIR",
+        help="folder for results (%(default)s)",
     )
     result.add_argument("--seed", type=at_least(0), default=0, help="first seed (%(default)s)")
     result.add_argument(
@@ -72,6 +76,13 @@ def parser(topic, description):
         help="too small to reproduce anything, in seconds: to see that it works",
     )
     return result
+
+
+def folder(text):
+    """The type of an argument that is a folder, which the empty text, here, is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the path of a folder. Received: nothing")
+    return text
 
 
 def at_least(lowest):
