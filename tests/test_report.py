@@ -137,10 +137,14 @@ def test_mean_of_runs_of_one_name(tmp_path):
         _make_run(tmp_path / "b", name="tuned", test={"loss": 0.1, "accuracy": 0.97}),
         _make_run(tmp_path / "c", name="tuned", epochs=2),
         _make_run(tmp_path / "d", name="other"),
+        _make_run(tmp_path / "e", name="tuned"),
     ]
+    for run, rate, seed in ((runs[0], 0.1, 0), (runs[1], 0.1, 1), (runs[4], 0.2, 2)):
+        settings = {"learning_rate": rate, "seed": seed}
+        (run / "config.json").write_text(json.dumps({"settings": settings}))
     report.write_report(runs, tmp_path / "out")
     table = json.loads((tmp_path / "out" / "table.json").read_text())
-    a, _, c, _ = table["runs"]
+    a, _, c, *_ = table["runs"]
     assert (a["val_accuracy"], a["best_val_accuracy"], a["largest_gap"]) == (0.95, None, None)
     assert c["val_accuracy"] == pytest.approx(0.89)
     (mean,) = table["means"]

@@ -7,6 +7,7 @@ only, and imports no TensorFlow.
 """
 
 import argparse
+import json
 import math
 import pathlib
 import statistics
@@ -14,6 +15,7 @@ import sys
 
 from tfnode import plots
 from tfnode.run_dir import (
+    CONFIG,
     HISTORY,
     METRICS,
     RunError,
@@ -89,7 +91,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         RunError: If a run cannot be read, or holds no epoch, or runs are judged by different
             scores; nothing is written then.
     """
-    histories, table, split = {}, [], set()
+    histories, table, settings, split = {}, [], [], set()
     for label, run in zip(_labels(runs), runs):
         folder = pathlib.Path(run)
         if not folder.is_dir():
@@ -99,6 +101,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
         metrics = _metrics(folder / METRICS)
         table.append(_row(label, histories[label], metrics))
+        settings.append(_settings(folder / CONFIG))
         if "test" in metrics:
             split.add(label)
     scores = {label: score_of(rows) for label, rows in histories.items()}
@@ -125,11 +128,12 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
         plots.draw_curves(axis, curves, plots.label(figure_name))
         written.append(out / f"{figure_name}.png")
         plots.save(figure, written[-1])
+    means = _means(table, settings, score)
     written.append(out / "table.md")
     with replacing(written[-1]) as temporary:
-        temporary.write_text(_text(_markdown(table, score)), encoding="utf-8")
+        temporary.write_text(_text(_markdown(table, means, score)), encoding="utf-8")
     written.append(out / "table.json")
-    write_json(written[-1], {"runs": table, "means": _means(table, score)})
+    write_json(written[-1], {"runs": table, "means": means})
     return written
 
 
@@ -196,20 +200,28 @@ def _row(label, rows, metrics):
     return result
 
 
-def _means(table, score):
-    """The runs of one name, data, size and length, where there are several.
+def _settings(path):
+    """What tells runs apart beside the seed, as text; the same for all that have no record."""
+    settings = read_json(path).get("settings") if path.exists() else None
+    if isinstance(settings, dict):
+        settings = {name: value for name, value in settings.items() if name != "seed"}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _means(table, settings, score):
+    """The runs that differ in their seeds alone, where there are several.
 
     Returns:
         A list of dicts: `runs`, their number, and for each score its mean and sample standard
         deviation, `None` where a run lacks it; and what they have in common.
     """
     groups = {}
-    for row in table:
+    for row, chosen in zip(table, settings):
         if row["name"] is not None:
             key = tuple(row[name] for name in ("name", "dataset", "parameters", "epochs"))
-            groups.setdefault(key, []).append(row)
+            groups.setdefault((*key, chosen), []).append(row)
     means = []
-    for (name, dataset, parameters, epochs), rows in groups.items():
+    for (name, dataset, parameters, epochs, _), rows in groups.items():
         if len(rows) == 1:
             continue
         mean = {"name": name, "dataset": dataset, "parameters": parameters, "epochs": epochs}
@@ -227,7 +239,7 @@ def _finite(value):
     return value if value is not None and math.isfinite(value) else None
 
 
-def _markdown(table, score):
+def _markdown(table, means, score):
     """The table in Markdown."""
     columns = _columns(score)
 
@@ -245,7 +257,7 @@ def _markdown(table, score):
 
     lines = [list(columns.values())]
     lines += [[cell(name, row[name]) for name in columns] for row in table]
-    for mean in _means(table, score):
+    for mean in means:
         line = {name: cell(name, mean.get(name)) for name in columns}
         line["run"] = cell("run", f"{mean['name']}: mean of {mean['runs']}")
         for name in (score, f"val_{score}"):
