@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import tfnode
 from tfnode import export, portable, run_dir, solvers
+from tfnode.archive import MEMBERS
 from tfnode.run_dir import RunError
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
@@ -279,8 +280,9 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setitem(export.RUNTIMES, "saved_model", lambda path: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w"):
-        pass
+    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+        for name in MEMBERS:
+            archive.writestr(name, b"")
     return run
 
 
@@ -331,8 +333,9 @@ def test_without_the_converter(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w"):
-        pass
+    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+        for name in MEMBERS:
+            archive.writestr(name, b"")
     assert export.main([str(run), "--format=onnx"]) == 1
     assert "pip install 'tfnode[export]'" in capsys.readouterr().err
 

@@ -12,7 +12,8 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module", params=SMALL)
+# XLA compiles the latent ODE for tens of seconds.
+@pytest.fixture(scope="module", params=[pytest.param("latent_ode", marks=pytest.mark.slow), "rnn"])
 def run(request, tmp_path_factory):
     """The folder of a run of two epochs, of which the second was resumed."""
     folder = tmp_path_factory.mktemp("runs") / request.param

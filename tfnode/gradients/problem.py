@@ -83,6 +83,7 @@ class Gradient:
             dependencies,
             f"The gradient method '{self._name}' has no second derivatives: it was asked "
             "to differentiate its own result. Use gradient='backprop'.",
+            f"{self._name}_has_no_second_derivatives",
         )
 
     def refuse_lists(self, outputs, lists):
@@ -95,6 +96,7 @@ class Gradient:
             "The dynamics close over a TensorArray, or another list of tensors, through which "
             f"the gradient '{self._name}' cannot flow. Let them close over its `stack()`, or "
             "use gradient='backprop'.",
+            f"{self._name}_has_no_gradient_in_a_TensorArray",
         )
         return [outputs[0] + zero, *outputs[1:]]
 
@@ -112,8 +114,11 @@ class Gradient:
         return cls(**config)
 
 
-def _without_gradient(tensors, dependencies, message):
-    """The tensors; whoever differentiates them in the dependencies gets an error."""
+def _without_gradient(tensors, dependencies, message, name):
+    """The tensors; whoever differentiates them in the dependencies gets an error.
+
+    XLA runs no Python: its error has the `name` alone.
+    """
     graph = tf.compat.v1.get_default_graph()
 
     def fail():
@@ -127,7 +132,7 @@ def _without_gradient(tensors, dependencies, message):
                 fail()
             # Below a tape outside, TensorFlow traces the derivative of a `tf.function`
             # whether or not anyone will ask for it, so only running it may fail.
-            with tf.control_dependencies([tf.py_function(fail, [], [], "not_differentiable")]):
+            with tf.control_dependencies([tf.py_function(fail, [], [], name)]):
                 return [tf.zeros_like(x) for x in dependencies]
 
         return [tf.identity(x) for x in tensors], grad

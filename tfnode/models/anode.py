@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
+from tfnode import solvers
 from tfnode.layers import Augment, BottleneckDynamics, ODEBlock
-from tfnode.solvers import Dopri5
 
 
 def anode(
@@ -48,7 +48,7 @@ def anode(
     """
     inputs = keras.Input(input_shape)  # (28, 28, 1)
     x = Augment(augment)(inputs)  # (28, 28, 6)
-    solver = Dopri5(rtol=tol, atol=tol)
+    solver = solvers.Dopri5(rtol=tol, atol=tol)
     x = ODEBlock(BottleneckDynamics(filters), solver, gradient, regularizers=regularizers)(x)
     x = keras.layers.Flatten()(x)
     outputs = keras.layers.Dense(num_classes, dtype="float32")(x)

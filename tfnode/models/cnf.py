@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tfnode import solvers
 from tfnode.layers import DenseDynamics, FlowBlock
 from tfnode.models.normalizing_flow import NormalizingFlow
-from tfnode.solvers import Dopri5
 
 
 def cnf(
@@ -55,6 +55,6 @@ def cnf(
     (2020), for the regularisers.
     """
     dynamics = DenseDynamics(hidden_units, activation)
-    solver = Dopri5(rtol=tol, atol=tol)
+    solver = solvers.Dopri5(rtol=tol, atol=tol)
     flow = FlowBlock(dynamics, solver, gradient, trace=trace, regularizers=regularizers)
     return NormalizingFlow(input_shape, flow, name="cnf")

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfnode import solvers
 from tfnode.layers import BackwardEncoder, GaussianSampling, ODEBlock
-from tfnode.solvers import Dopri5
 
 
 def latent_ode(
@@ -79,7 +79,7 @@ def latent_ode(
     )
     z = ODEBlock(
         dynamics,
-        Dopri5(rtol=tol, atol=tol),
+        solvers.Dopri5(rtol=tol, atol=tol),
         gradient,
         times=np.arange(2 * times) * (duration / times),
         return_sequences=True,
