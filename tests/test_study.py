@@ -215,7 +215,7 @@ def test_runs_with_other_settings_are_refused(config, trainer, tmp_path, capsys)
     assert study.main(arguments) == 0
     config.write_text(config.read_text().replace("0.001", "0.01"))
     trainer.started = []
-    assert study.main(arguments) == 1
+    assert study.main(arguments) == 2
     assert trainer.started == []
     assert "learning_rate=0.01" in capsys.readouterr().err
 
@@ -227,10 +227,11 @@ def test_runs_with_other_settings_are_refused(config, trainer, tmp_path, capsys)
         ("x = 1", "get_config"),
         ("def get_config(): return 5", "a dict"),
         ("def get_config(): return {'seeds': (0,)}", "models=None"),
+        ("def get_config(): return {'seeds': 3, 'models': {}}", "seeds, a tuple or list,"),
         ("def get_config(): return {'seeds': (), 'models': {}}", "seeds=()"),
         ("def get_config(): return {'seeds': (1, 1), 'models': {}}", "seeds=(1, 1)"),
         ("def get_config(): return {'seeds': (0,), 'models': {}}", "models={}"),
-        ("def get_config(): return {'seeds': (0,), 'models': {'a': {}}}", "the setting"),
+        ("def get_config(): return {'seeds': [0], 'models': {'a': {}}}", "Model 'a' of "),
         ("def get_config(): return {'seeds': (0,), 'models': {'a': 3}}", "a dict. Received: 3"),
         ("def get_config(): return {'seeds': ([],), 'models': {'a': {}}}", "the setting"),
         ("def get_config():\n  return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
@@ -244,9 +245,18 @@ def test_config_files_that_are_not_right(tmp_path, trainer, capsys, text, messag
     path = tmp_path / "config.py"
     if text is not None:
         path.write_text(text)
-    assert study.main([str(path), f"--out={tmp_path / 's'}"]) == 1
+    assert study.main([str(path), f"--out={tmp_path / 's'}"]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_that_cannot_be_made(config, trainer, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert study.main([str(config), f"--out={tmp_path / 'file' / 's'}"]) == 1
+    expected = f"Cannot write to {tmp_path / 'file' / 's' / 'runs'}: "
+    message = capsys.readouterr().err
+    assert expected in message and "Choose another --out." in message
+    assert not trainer.started
 
 
 def test_a_folder_without_data_is_refused_before_anything(config, trainer, tmp_path, capsys):
@@ -273,7 +283,7 @@ def test_the_studies_in_configs():
 def test_no_tensorflow_is_loaded():
     command = [sys.executable, "-X", "importtime", "-m", "tfnode.study", "nowhere", "--out=no"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Expected the path of a config file. Received: nowhere" in done.stderr
     assert "tfnode.cell" in done.stderr
     assert "tensorflow" not in done.stderr

@@ -128,6 +128,18 @@ def test_the_command_gives_the_best_settings(trainer, tmp_path):
     assert flags.config.to_dict() == best["settings"]
 
 
+def test_the_figure_names_choices(trainer, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(tune.plots, "save", lambda figure, path: drawn.append(figure))
+    search = {"model.filters": {"choices": (2, 8)}, "model.solver": {"choices": ("euler", "rk4")}}
+    path = write(tmp_path / "configs", search=search)
+    assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 0
+    right = drawn[0].axes[-1]
+    drawn[0].canvas.draw()
+    assert right.get_xlabel() == "model.filters"
+    assert {label.get_text() for label in right.get_xticklabels()} == {"2", "8"}
+
+
 def test_gone_on_with(trainer, tmp_path, capsys):
     arguments = [str(write(tmp_path / "configs", trials=3)), f"--out={tmp_path / 'out'}"]
     assert tune.main(arguments) == 0
@@ -138,7 +150,7 @@ def test_gone_on_with(trainer, tmp_path, capsys):
     assert len(trainer.settings) == 6
     assert len({chosen["learning_rate"] for chosen in trainer.settings}) == 6
     write(tmp_path / "configs", seed=1)
-    assert tune.main(arguments) == 1
+    assert tune.main(arguments) == 2
     assert "begun with another config" in capsys.readouterr().err
 
 
@@ -200,7 +212,7 @@ def test_trials_that_fail_are_reported_and_count(trainer, tmp_path, capsys):
 )
 def test_configs_that_are_not_right(trainer, tmp_path, capsys, changes, message):
     path = write(tmp_path / "configs", **changes)
-    assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 1
+    assert tune.main([str(path), f"--out={tmp_path / 'out'}"]) == 2
     assert message in capsys.readouterr().err
     assert trainer.settings == []
 
@@ -242,6 +254,6 @@ def test_the_search_in_configs(trainer):
 def test_no_tensorflow_is_loaded():
     command = [sys.executable, "-X", "importtime", "-m", "tfnode.tune", "nowhere", "--out=no"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Expected the path of a config file. Received: nowhere" in done.stderr
     assert "tensorflow" not in done.stderr

@@ -14,7 +14,7 @@ def load(path, needed: dict) -> dict:
 
     Args:
         path: The file.
-        needed: Name to type of the entries that it must have.
+        needed: Name to type, or several, of the entries that it must have.
 
     Raises:
         ValueError: If there is no such file, function or entry, or running it fails.
@@ -43,8 +43,10 @@ def load(path, needed: dict) -> dict:
         raise ValueError(f"Expected a dict from get_config of {file}. Received: {config!r:.200}")
     for entry, kind in needed.items():
         if not isinstance(config.get(entry), kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            expected = " or ".join(k.__name__ for k in kinds)
             raise ValueError(
-                f"Expected {entry}, a {kind.__name__}, from get_config of {file}. "
+                f"Expected {entry}, a {expected}, from get_config of {file}. "
                 f"Received: {entry}={config.get(entry)!r:.200}"
             )
     return config

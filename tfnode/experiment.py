@@ -1,9 +1,7 @@
 """From a config to a trained model in a run directory."""
 
 import contextlib
-import hashlib
 import io
-import math
 import pathlib
 import sys
 import tempfile
@@ -20,17 +18,11 @@ from tfnode import (
     models,
     multi_worker,
     optimization,
-    plots,
     run_dir,
     settings,
+    summary,
 )
 from tfnode.callbacks.divergence import not_finite, short
-from tfnode.provenance import provenance
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 # An epoch that no run comes to: its batches are in another order than any it trains on.
 CALIBRATION_EPOCH = 2**31
@@ -95,7 +87,7 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
         data_dir,
         **config.get("data", {}),
     )
-    if record and record["dataset"].get("sha256") != _sha256(dataset):
+    if record and record["dataset"].get("sha256") != summary.sha256(dataset):
         raise run_dir.RunError(
             f"The run in {path} was begun with other data, from "
             f"{record['dataset'].get('source')}. Received: {dataset.source}"
@@ -116,11 +108,11 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
             if resume:
                 step_backup.restore(model, epoch)
         earlier = _earlier_epochs(directory, epoch) if resume else []
-        record = _record(config, dataset, test, device, record, epoch, step_backup.step)
+        record = summary.record(config, dataset, test, device, record, epoch, step_backup.step)
         run_dir.write_json(directory / run_dir.CONFIG, record)
         # Of the run before it was resumed.
         (directory / run_dir.METRICS).unlink(missing_ok=True)
-        _announce(config, dataset, test, device, model, directory, epoch, step_backup.step)
+        summary.announce(config, dataset, test, device, model, directory, epoch, step_backup.step)
         backups = backup, step_backup
         return _train(config, dataset, test, model, directory, strategy, backups, earlier)
 
@@ -167,11 +159,11 @@ def _train(config, dataset, test, model, directory, strategy, backups, earlier):
             kept = backup.restore(model)
             callbacks.AverageWeights(model).put_in()
         _save(model, directory)
-    metrics = _metrics(config, dataset, model, directory, ending)
+    metrics = summary.metrics(config, dataset, model, directory, ending)
     if test is not None:
         metrics["test"] = tested
     run_dir.write_json(directory / run_dir.METRICS, metrics)
-    _summarise(config, dataset, metrics, directory)
+    summary.summarise(config, dataset, metrics, directory)
     if by_hand:
         raise error
     if error is not None:
@@ -299,100 +291,3 @@ def _fit(config, dataset, model, directory, strategy, backups, earlier):
         if diverged is None:
             raise
         raise diverged from error
-
-
-def _record(config, dataset, test, device, earlier, epoch, step):
-    """What goes into `config.json`; of a resumed run, `earlier` is what was there."""
-    now = provenance(device)
-    if earlier:
-        resumed = [*earlier.get("resumed", []), {"epoch": epoch, "step": step, **now}]
-        return {**earlier, "settings": config.to_dict(), "resumed": resumed}
-    return {
-        "settings": config.to_dict(),
-        "dataset": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "training_samples": len(dataset.y_train),
-            **({} if test is None else {"validation_samples": len(dataset.y_test)}),
-            "test_samples": len((dataset if test is None else test).y_test),
-            "sha256": _sha256(dataset if test is None else test),
-        },
-        **now,
-    }
-
-
-def _sha256(dataset):
-    """What tells data sets apart."""
-    digest = hashlib.sha256()
-    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _announce(config, dataset, test, device, model, directory, epoch, step):
-    if settings.data_set(config) == "auto" and dataset.name != "mnist":
-        line = "*" * 78
-        print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
-    print(f"device: {device}")
-    held_out = "" if test is None else f", {len(dataset.y_test):,} held-out"
-    print(
-        f"data: {dataset.name}, {len(dataset.y_train):,} training{held_out}"
-        f" and {len((test or dataset).y_test):,} test samples, from {dataset.source}"
-    )
-    print(f"model: {config.name} ({model.name}), {model.count_params():,} parameters")
-    print(f"results: {directory}", flush=True)
-    if epoch or step:
-        print(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""), flush=True)
-
-
-def _metrics(config, dataset, model, directory, ending):
-    """What goes into `metrics.json`, from the history on disk."""
-    path = directory / run_dir.HISTORY
-    rows = run_dir.read_history(path) if path.exists() else []
-    # JSON has no NaN, which is what a loss that diverged is.
-    rows = [{k: v if v is None or math.isfinite(v) else None for k, v in r.items()} for r in rows]
-    last = rows[-1] if rows else dict.fromkeys(run_dir.history_columns(dataset.score))
-    score, best = f"val_{dataset.score}", run_dir.best_row(rows) or last
-    # The first epoch traces and compiles.
-    seconds = sorted(row["seconds"] for row in rows[1:] or rows)
-    return {
-        "name": config.name,
-        "dataset": dataset.name,
-        "parameters": model.count_params(),
-        "epochs": len(rows),
-        "interrupted": ending == "interrupted",
-        "diverged": ending == "diverged",
-        "final": last,
-        "best": {"epoch": best["epoch"], score: best[score]},
-        "median_seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
-        "peak_memory_mib": _peak_memory(),
-    }
-
-
-def _peak_memory():
-    """The most memory that this process had, in MiB, a GPU's aside; `None` where unknown."""
-    if resource is None:
-        return None
-    # Linux counts in KiB, macOS in bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
-
-
-def _summarise(config, dataset, metrics, directory):
-    score = f"val_{dataset.score}"
-    final, best = metrics["final"][score], metrics["best"][score]
-    files = ", ".join(name for name in run_dir.CONTENTS if (directory / name).exists())
-    if final is None:
-        print(f"{config.name}: no epoch was finished; wrote {directory}/: {files}")
-        return
-    split, tested = "validation" if "test" in metrics else "test", ""
-    if metrics.get("test"):
-        value = run_dir.score_text(dataset.score, metrics["test"][dataset.score])
-        tested = f"; test {plots.label(dataset.score)} {value}"
-    print(
-        f"{config.name}: {split} {plots.label(dataset.score)} "
-        f"{run_dir.score_text(dataset.score, final)} on {metrics['dataset']} after "
-        f"{metrics['epochs']} epochs (best {run_dir.score_text(dataset.score, best)} in epoch "
-        f"{metrics['best']['epoch']:.0f}){tested}, "
-        f"{metrics['median_seconds_per_epoch']:.1f} s an epoch; wrote {directory}/: {files}"
-    )

@@ -20,6 +20,7 @@ from tfnode.run_dir import (
     METRICS,
     RunError,
     best_row,
+    make_folder,
     read_history,
     read_json,
     replacing,
@@ -112,10 +113,7 @@ def write_report(runs: list, out) -> list[pathlib.Path]:
     if not str(out):
         raise RunError("Expected the path of a folder. Received: --out=''")
     out = pathlib.Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot make the folder {out}: {error}. Choose another --out.") from error
+    make_folder(out)
     written = []
     for figure_name, name in _figures(score).items():
         figure, (axis,) = plots.new_figure()

@@ -279,13 +279,26 @@ def check(path, model, *, resume=False, overwrite=False):
             _lock(stack, path)
 
 
+def make_folder(path):
+    """Makes a folder for results, if it is not there.
+
+    Raises:
+        RunError: If it cannot be made or written to.
+    """
+    path = pathlib.Path(path)
+    with _usable(path, "--out"):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+
+
 @contextlib.contextmanager
-def _usable(path):
+def _usable(path, flag="--log_dir"):
     """Turns errors of the operating system into `RunError`s."""
     try:
         yield
     except OSError as error:
-        raise RunError(f"Cannot write to {path}: {error}. Choose another --log_dir.") from error
+        raise RunError(f"Cannot write to {path}: {error}. Choose another {flag}.") from error
 
 
 def _claim(stack, path, resume, overwrite):

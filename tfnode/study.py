@@ -68,7 +68,7 @@ class Cell:
 
 
 def main(arguments=None) -> int:
-    """Runs the command; returns its exit status: 1 if an experiment failed."""
+    """Runs the command; returns its exit status: 2 for a bad config, 1 if an experiment failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tfnode.study",
         description=__doc__,
@@ -85,11 +85,12 @@ def main(arguments=None) -> int:
     out = pathlib.Path(options.out)
     # Else the processes of the experiments would outlive this one.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    cells = None
     try:
         cells = read_cells(options.config, out)
         cell.check_data([c.settings for c in cells], options.data_dir)
         states = {c: _state(c) for c in cells}
-        (out / RUNS).mkdir(parents=True, exist_ok=True)
+        run_dir.make_folder(out / RUNS)
         failures = {c: f"diverged; see {c.log}" for c in cells if states[c] == cell.DIVERGED}
         left = [c for c in cells if states[c] in (cell.NEW, cell.BEGUN)]
         print(f"{len(cells)} experiments, {len(left)} of them to do", flush=True)
@@ -98,7 +99,7 @@ def main(arguments=None) -> int:
             print(f"wrote {path}")
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        return 2 if cells is None or isinstance(error, run_dir.OtherSettings) else 1
     except KeyboardInterrupt:
         return 130
     return 1 if failures else 0
@@ -113,13 +114,13 @@ def read_cells(path, out) -> list[Cell]:
 
     Args:
         path: A file whose `get_config()` returns a dict of `models`, names to configs of
-            experiments, and `seeds`, a tuple.
+            experiments, and `seeds`, a tuple or list.
         out: Folder of the study.
 
     Raises:
         ValueError: If the file or a setting in it is not right.
     """
-    config = config_file.load(path, {"models": dict, "seeds": tuple})
+    config = config_file.load(path, {"models": dict, "seeds": (tuple, list)})
     seeds = config["seeds"]
     if not seeds or any(seed in seeds[:i] for i, seed in enumerate(seeds)):
         raise ValueError(f"Expected one or more different seeds. Received: seeds={seeds!r}")
@@ -127,8 +128,11 @@ def read_cells(path, out) -> list[Cell]:
     # A seed of every model first, so that they can be compared early.
     for seed in seeds:
         for name, experiment in config["models"].items():
-            chosen = config_file.override(experiment, {"name": name, "seed": seed})
-            settings.check(chosen)
+            try:
+                chosen = config_file.override(experiment, {"name": name, "seed": seed})
+                settings.check(chosen)
+            except ValueError as error:
+                raise ValueError(f"Model {name!r} of {path}: {error}") from error
             run = pathlib.Path(out, RUNS, f"{name}-{seed}")
             cells.append(Cell(name, seed, chosen, run, run.with_name(f"{name}-{seed}.log")))
     if not cells:

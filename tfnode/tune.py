@@ -31,7 +31,7 @@ ENTRIES = {"model": str, "settings": dict, "search": dict, "trials": int, "seed"
 
 
 def main(arguments=None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command; returns its exit status, 2 for a bad config."""
     parser = argparse.ArgumentParser(
         prog="python -m tfnode.tune",
         description=__doc__,
@@ -47,10 +47,11 @@ def main(arguments=None) -> int:
     out = pathlib.Path(options.out)
     # Else the process of a trial would outlive this one.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    config = None
     try:
         config, base = read_config(options.config)
         cell.check_data([base], options.data_dir)
-        (out / RUNS).mkdir(parents=True, exist_ok=True)
+        run_dir.make_folder(out / RUNS)
         study = _open(config, out)
         while (left := config["trials"] - len(_done(study))) > 0:
             print(f"{left} trials to do", flush=True)
@@ -64,7 +65,7 @@ def main(arguments=None) -> int:
         return 1
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        return 2 if config is None or isinstance(error, run_dir.OtherSettings) else 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -163,7 +164,7 @@ def _open(config, out):
     study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
     begun = json.dumps({k: v for k, v in config.items() if k != "trials"}, sort_keys=True)
     if study.user_attrs.setdefault("config", begun) != begun:
-        raise ValueError(
+        raise run_dir.OtherSettings(
             f"The search in {out} was begun with another config; only trials may be raised. "
             f"Choose another --out. Expected {study.user_attrs['config']}. Received: {begun}"
         )
@@ -348,7 +349,9 @@ def _figure(study, config, importances):
     names = list(importances)[::-1]
     middle.barh(names, [importances[n] for n in names], color="C0")
     middle.set(xlabel="importance (fANOVA)")
-    right.set(xlabel=top, xscale="log" if space.get("log") else right.get_xscale())
+    right.set_xlabel(top)
+    if space.get("log"):  # Setting any scale drops the names of choices from the axis.
+        right.set_xscale("log")
     for axis in (left, middle, right):
         axis.grid(alpha=0.3)
     return figure

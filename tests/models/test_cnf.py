@@ -170,6 +170,11 @@ def test_arguments_of_cnf():
     assert model.count_params() == 16 + 4 + 25 + 5 + 18 + 3
     with pytest.raises(ValueError, match="FlowBlock.*Received"):
         NormalizingFlow((2,), keras.layers.Dense(2))
+    for shape in (2, (), (0,), (None, 2)):
+        with pytest.raises(ValueError, match="input_shape.*Received"):
+            cnf(shape)
+    with pytest.raises(ValueError, match="n=-1"):
+        model.sample(-1)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -11,7 +11,7 @@ from tfnode.models.normalizing_flow import NormalizingFlow
 def cnf(
     input_shape: tuple[int, ...] = (2,),
     *,
-    hidden_units: Sequence[int] = (64, 64, 64),
+    hidden_units: int | Sequence[int] = (64, 64, 64),
     activation: str = "tanh",
     tol: float = 1e-5,
     gradient: Any = "checkpoint",
@@ -29,7 +29,7 @@ def cnf(
 
     Args:
         input_shape: Of one sample; the last axis is that of the perceptron.
-        hidden_units: The sizes of the hidden layers.
+        hidden_units: The sizes of the hidden layers, an int if there is one.
         activation: Of the hidden layers, smooth.
         tol: Relative and absolute tolerance of the solver, `tfnode.solvers.Dopri5`.
         gradient: See `tfnode.gradients`.

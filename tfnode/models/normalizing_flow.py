@@ -31,7 +31,7 @@ class NormalizingFlow(keras.Model):
         `(batch, *input_shape)` to `(batch,)`, at least in float32.
 
     Raises:
-        ValueError: If the flow is none; in training, if `compile` was given a loss.
+        ValueError: If the shape or the flow is none; in training, if `compile` was given a loss.
 
     Example:
     ```python
@@ -49,7 +49,13 @@ class NormalizingFlow(keras.Model):
         super().__init__(**kwargs)
         if not isinstance(flow, FlowBlock):
             raise ValueError(f"`flow` must be a `tfnode.layers.FlowBlock`. Received: flow={flow!r}")
-        self.sample_shape = tuple(input_shape)
+        sizes = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+        if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(
+                "`input_shape` must be that of one sample, such as (2,). "
+                f"Received: input_shape={input_shape!r}"
+            )
+        self.sample_shape = sizes
         self.flow = flow
         self.build((None, *self.sample_shape))
 
@@ -100,7 +106,12 @@ class NormalizingFlow(keras.Model):
 
         Returns:
             `(n, *input_shape)`.
+
+        Raises:
+            ValueError: If `n` is negative.
         """
+        if isinstance(n, int) and n < 0:
+            raise ValueError(f"`n` must be an int of at least 0. Received: n={n}")
         z = keras.random.normal(
             (n, *self.sample_shape),
             dtype=self.variable_dtype,

@@ -21,14 +21,13 @@ import argparse
 import pathlib
 import statistics
 import sys
-import tempfile
 import time
 from typing import NamedTuple
 
 from tfnode import plots
 from tfnode.provenance import provenance
 from tfnode.report import markdown
-from tfnode.run_dir import replacing, write_json
+from tfnode.run_dir import make_folder, replacing, write_json
 
 RESULTS = "results.json"
 TABLE = "table.md"
@@ -110,9 +109,7 @@ def main(parser, run, arguments=None) -> int:
     out = pathlib.Path(options.out)
     try:
         # Before long work, so that it is not lost.
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        make_folder(out)
         from tfnode import distribution
 
         record = provenance(distribution.use_devices("none"))
