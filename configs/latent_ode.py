@@ -9,7 +9,7 @@ from configs import base
 
 
 def get_config():
-    """The published sizes, 4 latent dimensions, 20 hidden units, 25 in the recurrent network.
+    """The published sizes, 20 hidden units and 25 in the recurrent network, but 3 latent dimensions.
 
     What is not as published: a GRU, a linear decoder, and dynamics with two hidden layers.
     """
@@ -25,7 +25,7 @@ def get_config():
     config.model = ml_collections.ConfigDict(
         {
             "name": "latent_ode",
-            "latent_units": 4,
+            "latent_units": 3,
             "hidden_units": 20,
             "rnn_units": 25,
             "cell": "gru",

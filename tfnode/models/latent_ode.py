@@ -12,7 +12,7 @@ from tfnode.layers import BackwardEncoder, GaussianSampling, ODEBlock
 def latent_ode(
     input_shape: tuple[int, int] = (100, 3),
     *,
-    latent_units: int = 4,
+    latent_units: int = 3,
     hidden_units: int = 20,
     rnn_units: int = 25,
     cell: str = "gru",
