@@ -9,9 +9,10 @@ from configs import base
 
 
 def get_config():
-    """The published sizes, 20 hidden units and 25 in the recurrent network, but 3 latent dimensions.
+    """The published sizes, 20 hidden units and 25 in the recurrent network.
 
-    What is not as published: a GRU, a linear decoder, and dynamics with two hidden layers.
+    What is not as published: 3 latent dimensions instead of 4, a GRU, a linear decoder, and
+    dynamics with two hidden layers.
     """
     config = base.get_config()
     config.name = "latent_ode"

@@ -34,7 +34,9 @@ def test_parameters():
     assert (
         sum(
             np.prod(w.shape)
-            for w in models.latent_ode(cell="simple", decoder_units=20).trainable_weights
+            for w in models.latent_ode(
+                latent_units=4, cell="simple", decoder_units=20
+            ).trainable_weights
         )
         == expected
     )

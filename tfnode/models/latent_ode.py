@@ -40,7 +40,7 @@ def latent_ode(
     Args:
         input_shape: `(times, channels + 1)`, equidistant times, the last channel 1 where the
             time is observed and 0 where it is not.
-        latent_units: Dimensions of the latent state.
+        latent_units: Dimensions of the latent state, 4 as published.
         hidden_units: Of each of the two hidden layers of the dynamics.
         rnn_units: Of the recurrent network.
         cell: Of the recurrent network: `"gru"`, or `"simple"` as published.
@@ -67,7 +67,7 @@ def latent_ode(
     x = keras.layers.Rescaling([1.0 / scale] * channels + [1.0])(inputs)
     x = BackwardEncoder(rnn_units, cell, name="encoder")(x)  # (25,)
     x = keras.layers.Dense(2 * latent_units, name="distribution", dtype="float32")(x)
-    z = GaussianSampling(name="initial_state")(x)  # (4,)
+    z = GaussianSampling(name="initial_state")(x)  # (3,)
     dynamics = keras.Sequential(
         [
             keras.Input((latent_units,)),
@@ -84,7 +84,7 @@ def latent_ode(
         times=np.arange(2 * times) * (duration / times),
         return_sequences=True,
         name="ode",
-    )(z)  # (200, 4)
+    )(z)  # (200, 3)
     decoder = keras.Sequential([keras.Input((None, latent_units))], name="decoder")
     if decoder_units:
         decoder.add(keras.layers.Dense(decoder_units, "relu"))
