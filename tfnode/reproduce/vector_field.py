@@ -96,7 +96,8 @@ def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
     keras.utils.set_random_seed(seed)
     y = keras.Input((2,))
     if dynamics == "matrix":
-        layer = keras.layers.Dense(2, use_bias=False)
+        # From random weights the cubic solution may end in a finite time.
+        layer = keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros")
         derivative = layer(y**power)
     else:
         hidden = keras.layers.Dense(50, "gelu")(keras.layers.Dense(50, "gelu")(y))
