@@ -146,6 +146,32 @@ def test_failure_is_an_error(mode, case):
             run()
 
 
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
+@pytest.mark.parametrize("case", ["blows up", "too few steps", "NaN from the start"])
+def test_no_gradient_of_a_failed_solve_under_xla(case, gradient):
+    """Not even of a loss that is linear, whose own derivative does not see the NaN."""
+    func, kwargs = BAD[case]
+    w = tf.Variable(1.0)
+
+    @tf.function(jit_compile=True)
+    def run():
+        y0 = tf.constant([1.0])
+        with tf.GradientTape() as tape:
+            tape.watch(y0)
+            ys = tfnode.odeint(
+                lambda t, y: w * func(t, y),
+                y0,
+                [0.0, 0.5, 2.0],
+                solver=solver("dopri5", **kwargs),
+                gradient=gradient,
+            )
+            loss = tf.reduce_sum(ys)
+        return tape.gradient(loss, [y0, w])
+
+    for result in run():
+        assert np.isnan(result).all()
+
+
 def test_failure_of_the_backward_solve():
     """The field is finite everywhere, its derivative nowhere."""
 

@@ -1,5 +1,7 @@
 """The exact gradient of the discrete solution, recomputed step by step."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -94,6 +96,11 @@ class Checkpoint(Gradient):
             def grad(*cotangents, variables=()):
                 with unrecorded(problem.solver):
                     gradients = _backward(problem, sources, trajectory, cotangents)
+                # The steps up to where a solve failed have gradients, which are of no use.
+                gradients = [
+                    g * tf.where(trajectory.failed, tf.constant(math.nan, g.dtype), 1.0)
+                    for g in gradients
+                ]
                 gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients

@@ -186,6 +186,7 @@ class AdaptiveStep(RungeKutta):
             Stats(evaluations, now.accepted, now.rejected),
             now.h,
             recorder and recorder.finish(record),
+            failed,
         )
 
     def start(self, field, t, y, span, quadratures=(), first_step=None):
@@ -337,8 +338,9 @@ class AdaptiveStep(RungeKutta):
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
+            # A product, so that the gradients through it are NaN, too.
             return tf.nest.map_structure(
-                lambda x: tf.where(failed, tf.constant(math.nan, x.dtype), x), results
+                lambda x: x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0), results
             )
 
     def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):

@@ -29,6 +29,7 @@ class Trajectory(NamedTuple):
         stats: `Stats`.
         step: The size with which an adaptive solver would go on, or `None`.
         record: The `Record` of the steps, where it was asked for.
+        failed: Whether the solve failed, a boolean scalar; without XLA it has raised an error.
     """
 
     states: list
@@ -36,3 +37,4 @@ class Trajectory(NamedTuple):
     stats: Stats
     step: Any = None
     record: Any = None
+    failed: Any = False
