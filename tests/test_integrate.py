@@ -120,7 +120,7 @@ def test_infinite_times(t):
         tfnode.odeint(decay, tf.constant(Y0), t, solver="rk4")
 
 
-@pytest.mark.parametrize("t", [[0.0, 2.0, 1.0], [1.0, 1.0], [0.0, np.nan, 1.0]])
+@pytest.mark.parametrize("t", [[0.0, 2.0, 1.0], [1.0, 1.0], [0.0, np.nan, 1.0], [0.0]])
 @pytest.mark.parametrize("spec", [[None], None])
 def test_times_known_at_run_time(t, spec):
     @tf.function(input_signature=[tf.TensorSpec(spec, tf.float32)], reduce_retracing=True)
@@ -131,6 +131,49 @@ def test_times_known_at_run_time(t, spec):
     np.testing.assert_allclose(solve([0.1, 0.0])[1], np.exp(0.1) * Y0, rtol=1e-5)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Received"):
         solve(t)
+
+
+@pytest.mark.parametrize("t", [[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [np.nan, 1.0, 2.0]], ids=str)
+@pytest.mark.parametrize(
+    ("solver", "gradient"),
+    [("rk4", "adjoint"), ("rk4", "checkpoint"), ("dopri5", "checkpoint"), ("bdf", "adjoint")],
+)
+def test_bad_times_under_xla_give_nan(t, solver, gradient):
+    """Where nothing can be raised, no finite number may pass for a solution."""
+
+    @tf.function(jit_compile=True)
+    def solve(times, y0):
+        with tf.GradientTape() as tape:
+            tape.watch([times, y0])
+            ys = tfnode.odeint(decay, y0, times, solver=solver, gradient=gradient)
+        return ys[1:], tape.gradient(ys, [times, y0])
+
+    for result in tf.nest.flatten(solve(tf.constant(t), tf.constant([1.0, 2.0]))):
+        assert np.isnan(result).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_tensors_in_a_list_of_times(gradient, compiled):
+    """dy/dt = -y: the gradient in the last time is -y there; others keep their digits."""
+    last = tf.constant(1.1)
+
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch(last)
+            ys = tfnode.odeint(
+                decay,
+                tf.ones([], tf.float64),
+                [0, 0.1, last],
+                solver=solvers.RK4(num_steps=20),
+                gradient=gradient,
+            )
+            final = ys[-1]
+        return ys, tape.gradient(final, last)
+
+    ys, found = (tf.function(run) if compiled else run)()
+    np.testing.assert_allclose(ys[1], np.exp(-0.1), rtol=1e-10)
+    np.testing.assert_allclose(found, -np.exp(-1.1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`odeint`: the one door to the solvers and gradients."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,8 @@ def odeint(
         y0: A float tensor of any shape, or any nested structure of them. A half-precision
             state is carried in float32 by the solver; `func` sees it in its own dtype.
         t: 1-D, at least two times, strictly increasing or strictly decreasing. `func` gets
-            its times in the dtype of the state, at least float32. Give a tensor where
-            gradients in the times are wanted.
+            its times in the dtype of the state, at least float32. Give a tensor, or a list
+            with tensors in it, where gradients in the times are wanted.
         solver: A name, config or instance: see `tfnode.solvers`.
         gradient: A name, config or instance: see `tfnode.gradients`.
         return_stats: Whether to return the cost of the solve too.
@@ -45,7 +46,8 @@ def odeint(
         ValueError: If the arguments do not fit: unknown solver or gradient, times that are
             not 1-D, too few or not monotonic, a derivative unlike the state.
         TypeError: If a state or the times are not floating.
-        tf.errors.InvalidArgumentError: If times known only at run time are not monotonic.
+        tf.errors.InvalidArgumentError: If times known only at run time are not monotonic; XLA
+            has no assertions: there the states after the first are NaN.
 
     Example:
     ```python
@@ -82,6 +84,10 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None, 
 @tf.autograph.experimental.do_not_convert
 def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
     system = System(func, y0, integrand)
+    if isinstance(t, (list, tuple)) and any(tf.is_tensor(x) for x in t):
+        # NumPy, which takes other lists, would lose the gradients in the tensors.
+        wide = tf.float64
+        t = tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
     times = times_tensor(t, system.time_dtype)
     # Of two times only the last takes solving.
     stack = times.shape[0] == 2 and not final_only
@@ -135,8 +141,11 @@ def times_tensor(t, dtype):
             )
         return times
     monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
-    monotonic &= tf.reduce_all(tf.math.is_finite(times))
-    message = "The times `t` must be finite and strictly increasing or strictly decreasing."
+    monotonic &= tf.reduce_all(tf.math.is_finite(times)) & (tf.size(times) > 1)
+    message = (
+        "The times `t` must be at least two, finite and strictly increasing or strictly decreasing."
+    )
     check = tf.debugging.Assert(monotonic, [message, "Received: t =", times], summarize=20)
+    # Where nothing can be raised, NaN goes through the solver into states and gradients.
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(times)
+        return times * tf.where(monotonic, tf.ones([], times.dtype), math.nan)

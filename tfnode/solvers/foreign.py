@@ -51,7 +51,8 @@ class Foreign:
             initial_state=(*y0, *quadratures),
             solution_times=elapsed[-1:] if final_only else elapsed[1:],
         )
-        failed = results.diagnostics.status < 0
+        # Times that are NaN, as they are under XLA where they do not fit, are no failure to BDF.
+        failed = (results.diagnostics.status < 0) | tf.math.is_nan(elapsed[-1])
         check = tf.debugging.Assert(
             ~failed,
             [
@@ -62,7 +63,10 @@ class Foreign:
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
-            states = [tf.where(failed, tf.constant(math.nan, x.dtype), x) for x in results.states]
+            # A product, so that the gradients through it are NaN, too.
+            states = [
+                x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0) for x in results.states
+            ]
         final = [x[-1] for x in states]
         if final_only:
             outputs = final[:size]
