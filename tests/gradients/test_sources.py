@@ -80,3 +80,13 @@ def test_never_outside_the_interval(solver, gradient, xla):
         return tape.gradient(value, rate)
 
     np.testing.assert_allclose(run(), EXPECTED, rtol=1e-2 if solver.name == "Bosh3" else 1e-6)
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
+def test_dynamics_that_are_recomputed(gradient):
+    """`tf.recompute_grad`, and so `keras.remat`, has a tape in its gradient."""
+    rate = tf.Variable(RATE, dtype=tf.float64)
+    again = tf.recompute_grad(lambda y: -rate * y)
+    with tf.GradientTape() as tape:
+        value = loss(lambda t, y: again(y), gradient)
+    np.testing.assert_allclose(tape.gradient(value, rate), EXPECTED, rtol=1e-6)

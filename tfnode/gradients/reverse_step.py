@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfnode.gradients.problem import gradients_or_zeros, inner, read
+from tfnode.gradients.problem import gradients_or_zeros, inner, read, recorded
 from tfnode.solvers.stages import add, dense_slopes, increment, stage_time
 
 
@@ -65,7 +65,9 @@ class ReverseStep:
             inputs = [*self.zs[i], *self.sources, *([self.ts[i]] if with_time else [])]
             k_bar = increment(weights, h, parts)
             k_bar += [tf.cast(h * weights[0], x.dtype) * x for x in q_bar]
-            bars = gradients_or_zeros(self.tapes[i], [*self.ks[i], *self.qs[i]], inputs, k_bar)
+            # Recorded, since a custom gradient in the field may have a tape of its own.
+            backward = recorded(gradients_or_zeros)
+            bars = backward(self.tapes[i], [*self.ks[i], *self.qs[i]], inputs, k_bar)
             size = len(y_bar)
             z_bars[i] = bars[:size]
             result = add(result, z_bars[i])
