@@ -139,6 +139,12 @@ def test_solvers_without_events(solver):
         tfnode.odeint_event(lambda t, y: -y, tf.ones([1]), tf.zeros([2]), lambda t, y: y)
 
 
+@pytest.mark.parametrize("event", [lambda t, y: y[0] > 0.5, lambda t, y: y[:0]])
+def test_event_functions_without_a_sign(event):
+    with pytest.raises(ValueError, match=r"must return floats.*Received"):
+        tfnode.odeint_event(lambda t, y: -y, tf.ones([1]), 0.0, event)
+
+
 def test_half_precision_and_layers():
     """dy/dt = -y by a layer; y = 1/2 at log 2."""
     import keras

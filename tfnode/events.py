@@ -49,7 +49,8 @@ def odeint_event(
         new leading axis as by `tfnode.odeint`.
 
     Raises:
-        ValueError: If the solver is not an adaptive Runge-Kutta method, and as `odeint`.
+        ValueError: If the solver is not an adaptive Runge-Kutta method, if the event function
+            does not return floats, and as `odeint`.
         tf.errors.InvalidArgumentError: If the solver fails or comes to the end of its
             `max_steps` before there is an event. Under XLA, which has no assertions, the
             time and the state are NaN.
@@ -85,7 +86,13 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
         raise ValueError(f"`t0` must be a scalar. Received: t0 of shape {start.shape}")
 
     def event(t, y):
-        return tf.reshape(tf.cast(event_fn(t, system.pack(y)), dtype), [-1])
+        value = tf.convert_to_tensor(event_fn(t, system.pack(y)))
+        if not value.dtype.is_floating or value.shape.num_elements() == 0:
+            raise ValueError(
+                "`event_fn` must return floats, at least one, whose sign changes at the event. "
+                f"Received: a result of dtype={value.dtype.name}, shape={value.shape}"
+            )
+        return tf.reshape(tf.cast(value, dtype), [-1])
 
     direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
     time, element = _locate(solver, system, event, start, direction)
