@@ -11,7 +11,8 @@ class Backprop(Gradient):
     """Backpropagation through the operations of the solver.
 
     Memory: every evaluation of the vector field, so it grows with the number of steps.
-    Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes.
+    Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; but
+    under XLA, of more than one step, TensorFlow's own error in most cases.
     When not to use: with many steps, or a vector field whose activations are large;
     under XLA where the number of steps is known only at run time; with BDF, whose Newton
     iterations stop long before their derivatives have converged.

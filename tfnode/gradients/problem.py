@@ -81,8 +81,9 @@ class Gradient:
         return _without_gradient(
             tensors,
             dependencies,
-            f"The gradient method '{self._name}' has no second derivatives: it was asked "
-            "to differentiate its own result. Use gradient='backprop'.",
+            f"The gradient method '{self._name}' has no second derivatives, nor forward-mode "
+            "ones, which TensorFlow takes as such: it was asked to differentiate its own result. "
+            "Use gradient='backprop'.",
             f"{self._name}_has_no_second_derivatives",
         )
 

@@ -23,7 +23,8 @@ class FixedStep(RungeKutta):
     """Explicit Runge-Kutta with steps of a fixed size.
 
     Every interval `[t[i], t[i+1]]` of the requested times is cut into equal steps, so the
-    solution lands on the times and the vector field is never evaluated outside them.
+    solution lands on the times and the vector field is never evaluated outside them. With no
+    error to control, a state that overflows or becomes NaN is the result, not a failure.
 
     Args:
         num_steps: Steps in each interval, an int of at least 1. Default 1.
