@@ -13,8 +13,9 @@ class BDF(tfp.math.ode.BDF):
     the dense Jacobian of the whole flattened state, batch included, so it is for small
     systems, and that state's shape must be known when a function is traced: in `fit`, use
     batches of a fixed size (`tf.data.Dataset.batch(..., drop_remainder=True)`). A failed
-    solve is an error, as with the other solvers; `Stats` has -1 for the steps, which TFP
-    does not tell.
+    solve is an error, as with the other solvers, though without the time reached and the
+    step size, which TFP does not tell. In `Stats` the evaluations are TFP's count, which
+    leaves out those of Jacobians, and the steps are -1, since it does not tell them.
 
     Args:
         rtol: Relative tolerance, positive.
