@@ -114,6 +114,7 @@ class Divergence(keras.callbacks.Callback):
         batches = self.batches(self._epoch).skip(first).take(last - first)
         for step, (x, y) in enumerate(batches, first + 1):
             before = _values(self.model)
+            self.model.reset_metrics()  # Keras 3.12 means the loss over steps, those before too.
             try:
                 loss = self.model.train_on_batch(x, y, return_dict=True)["loss"]
             except tf.errors.InvalidArgumentError as error:

@@ -67,7 +67,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and self.scale
             and self.center
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # Keras 3.12 has none.
             and not self.synchronized
             and self.variable_dtype == "float32"
             and self.compute_dtype != "float64"

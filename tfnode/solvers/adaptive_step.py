@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, dense_weights, increment, stages
-from tfnode.solvers.trajectory import Stats, Trajectory
+from tfnode.solvers.trajectory import Stats, Trajectory, nan_where
 
 # The controller: the next step is the last one times
 # SAFETY * ratio^(-(INTEGRAL + PROPORTIONAL) / k) * previous_ratio^(PROPORTIONAL / k).
@@ -338,10 +338,7 @@ class AdaptiveStep(RungeKutta):
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
-            # A product, so that the gradients through it are NaN, too.
-            return tf.nest.map_structure(
-                lambda x: x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0), results
-            )
+            return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
     def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
         # Step sizes count as constants, but for steps that land on a requested time.

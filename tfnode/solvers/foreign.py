@@ -1,10 +1,8 @@
 """Solvers of TensorFlow Probability behind the interface of ours."""
 
-import math
-
 import tensorflow as tf
 
-from tfnode.solvers.trajectory import Stats, Trajectory
+from tfnode.solvers.trajectory import Stats, Trajectory, nan_where
 
 
 def drivable(solver):
@@ -63,10 +61,7 @@ class Foreign:
             ],
         )
         with tf.control_dependencies([] if check is None else [check]):
-            # A product, so that the gradients through it are NaN, too.
-            states = [
-                x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0) for x in results.states
-            ]
+            states = [nan_where(failed, x) for x in results.states]
         final = [x[-1] for x in states]
         if final_only:
             outputs = final[:size]

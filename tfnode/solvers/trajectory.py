@@ -1,5 +1,6 @@
 """What a solver returns."""
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -38,3 +39,13 @@ class Trajectory(NamedTuple):
     step: Any = None
     record: Any = None
     failed: Any = False
+
+
+def nan_where(failed, x):
+    """`x`, or NaN if a solve failed; then the gradients through it are NaN, too.
+
+    That takes the product: the gradient of a selection would be 0. The selection is for TensorFlow
+    Lite, whose converter has taken the product for `x`.
+    """
+    nan = tf.constant(math.nan, x.dtype)
+    return tf.where(failed, nan, x * tf.where(failed, nan, 1.0))
