@@ -82,12 +82,13 @@ def test_predictions(tmp_path, file_format, solver, gradient, kwargs):
     _check(tmp_path, file_format, solver, gradient, kwargs)
 
 
-def test_failed_solve_is_nan(tmp_path):
+def test_failed_solve_is_not_finite(tmp_path):
     """TensorFlow Lite has no errors; an artefact of a model that fails is written by hand."""
     model = _model(solvers.Heun21(max_steps=1, first_step=0.01))
     export.WRITERS["tflite"](model, tmp_path / "model")
     predict = export.RUNTIMES["tflite"](tmp_path / "model")
-    assert np.isnan(predict(np.ones((2, 3), "float32"))).all()
+    # NaN; infinite with TensorFlow 2.18.
+    assert not np.isfinite(predict(np.ones((2, 3), "float32"))).any()
 
 
 @pytest.mark.slow

@@ -42,10 +42,8 @@ class Trajectory(NamedTuple):
 
 
 def nan_where(failed, x):
-    """`x`, or NaN if a solve failed; then the gradients through it are NaN, too.
+    """`x`, or NaN if a solve failed.
 
-    That takes the product: the gradient of a selection would be 0. The selection is for TensorFlow
-    Lite, whose converter has taken the product for `x`.
+    A product, so that the gradients through it are NaN, too; those of a selection would be 0.
     """
-    nan = tf.constant(math.nan, x.dtype)
-    return tf.where(failed, nan, x * tf.where(failed, nan, 1.0))
+    return x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0)
