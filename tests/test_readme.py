@@ -24,7 +24,9 @@ def test_example(block, tmp_path, monkeypatch):
     # Functions of a script, whose source AutoGraph reads, are in a file.
     path = tmp_path / "example.py"
     path.write_text(block)
-    exec(compile(block, str(path), "exec"), {"__name__": "__main__"})
+    names = {"__name__": "__main__"}
+    exec(compile(block, str(path), "exec"), names)
+    assert len(names) > 2, "an example that defines nothing"  # The other one is of the builtins.
 
 
 def test_there_are_examples():

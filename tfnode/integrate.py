@@ -1,6 +1,5 @@
 """`odeint`: the one door to the solvers and gradients."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import Problem
 from tfnode.solvers.foreign import drivable
+from tfnode.solvers.trajectory import nan_where
 from tfnode.system import System, converted
 
 
@@ -148,4 +148,4 @@ def times_tensor(t, dtype):
     check = tf.debugging.Assert(monotonic, [message, "Received: t =", times], summarize=20)
     # Where nothing can be raised, NaN goes through the solver into states and gradients.
     with tf.control_dependencies([check] if check is not None else []):
-        return times * tf.where(monotonic, tf.ones([], times.dtype), math.nan)
+        return nan_where(~monotonic, times)

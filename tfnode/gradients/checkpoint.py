@@ -1,7 +1,5 @@
 """The exact gradient of the discrete solution, recomputed step by step."""
 
-import math
-
 import keras
 import tensorflow as tf
 
@@ -17,6 +15,7 @@ from tfnode.gradients.problem import (
 )
 from tfnode.gradients.reverse_step import Outputs, ReverseStep
 from tfnode.solvers.stages import add, increment, stages
+from tfnode.solvers.trajectory import nan_where
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -97,10 +96,7 @@ class Checkpoint(Gradient):
                 with unrecorded(problem.solver):
                     gradients = _backward(problem, sources, trajectory, cotangents)
                 # The steps up to where a solve failed have gradients, which are of no use.
-                gradients = [
-                    g * tf.where(trajectory.failed, tf.constant(math.nan, g.dtype), 1.0)
-                    for g in gradients
-                ]
+                gradients = [nan_where(trajectory.failed, g) for g in gradients]
                 gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients

@@ -19,7 +19,7 @@ _MODULES = {
     "Bosh3": "adaptive_methods",
     "Dopri5": "adaptive_methods",
     "Tsit5": "adaptive_methods",
-    "Dopri8": "adaptive_methods",
+    "Dopri8": "dopri8",
     "BDF": "bdf",
     "ButcherTableau": "tableau",
     "RungeKutta": "runge_kutta",

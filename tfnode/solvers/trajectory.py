@@ -42,7 +42,7 @@ class Trajectory(NamedTuple):
 
 
 def nan_where(failed, x):
-    """`x`, or NaN if a solve failed.
+    """`x`, a float tensor, or NaN if something failed that could not be raised.
 
     A product, so that the gradients through it are NaN, too; those of a selection would be 0.
     """
