@@ -17,6 +17,7 @@ import time
 from tfnode import cell, config_file, plots, run_dir, settings
 from tfnode.report import markdown
 from tfnode.reproduce.command import folder
+from tfnode.search_space import optional, read_config, suggest
 
 JOURNAL = "optuna.log"
 RUNS = "runs"
@@ -25,9 +26,6 @@ BEST = "best.json"
 TABLE = "table.md"
 FIGURE = "tuning.png"
 SCORE = "val_accuracy"
-# Trials that differ in these cannot be compared.
-UNSEARCHED = {"dataset", "model.name", "seed", "validation"}
-ENTRIES = {"model": str, "settings": dict, "search": dict, "trials": int, "seed": int}
 
 
 def main(arguments=None) -> int:
@@ -71,81 +69,6 @@ def main(arguments=None) -> int:
     return 0
 
 
-def read_config(path):
-    """What to search, and the settings that it begins with.
-
-    Args:
-        path: A file whose `get_config()` returns a dict: `model` is the name of a config file
-            beside it, and `settings` are changes to that, by their names with dots; `search`
-            has for each name the arguments of one of Optuna's `suggest_*`: `choices`, or `low`
-            and `high` with perhaps `log` and `step`; `trials` is their number, `seed` that of
-            the search.
-
-    Returns:
-        `(config, base)`: that dict, and the settings of an experiment, a nested dict.
-
-    Raises:
-        ValueError: If the file or a setting in it is not right.
-    """
-    config = config_file.load(path, ENTRIES)
-    file = pathlib.Path(str(path).split(":")[0])
-    base = config_file.load(file.with_name(f"{config['model']}.py"), {"model": dict})
-    base = config_file.override(base, config["settings"])
-    settings.check(base)
-    if not base.get("validation"):
-        raise ValueError(
-            "Expected a part of the training set to choose settings by, such as "
-            f"validation=0.2 among the settings. Received: validation={base.get('validation')}"
-        )
-    if not config["search"] or config["trials"] < 1:
-        raise ValueError(
-            "Expected one or more settings to search, and trials. Received: "
-            f"search={config['search']}, trials={config['trials']}"
-        )
-    settings.check_value("seed", config["seed"])
-    for name, space in config["search"].items():
-        _check_space(name, space)
-    return config, base
-
-
-def _check_space(name, space):
-    """Refuses an entry of `search` of which no trial could come, whatever the others are."""
-    valid = sorted({*settings.CHOICES, *settings.RANGES} - UNSEARCHED)
-    if name not in valid:
-        raise ValueError(
-            f"Expected one of {', '.join(valid)} to search. Received: {name}={space!r:.200}"
-        )
-    kind = space.keys() if isinstance(space, dict) else set()
-    if kind != {"choices"} and not {"low", "high"} <= kind <= {"low", "high", "log", "step"}:
-        raise ValueError(
-            f"Expected choices, or low and high and perhaps log or step, for {name}. "
-            f"Received: {name}={space!r:.200}"
-        )
-    values = space["choices"] if "choices" in space else (space["low"], space["high"])
-    if not isinstance(values, (tuple, list)) or not values:
-        raise ValueError(f"Expected one or more choices for {name}. Received: {values!r:.200}")
-    for value in values:
-        if value is not None or "low" in space or not _optional(name):
-            settings.check_value(name, value)
-    if "low" not in space:
-        return
-    log, step = space.get("log", False), space.get("step")
-    kind = int if _whole(space) else (int, float)
-    stepped = step is None or (
-        not log and isinstance(step, kind) and not isinstance(step, bool) and step > 0
-    )
-    ordered = name in settings.RANGES and values[0] <= values[1]
-    if not ordered or not isinstance(log, bool) or (log and values[0] <= 0) or not stepped:
-        raise ValueError(
-            f"Expected numbers low <= high for {name}; log=True only above 0; a step above 0, "
-            f"whole where low and high are, only without log. Received: {name}={space!r:.200}"
-        )
-
-
-def _optional(name):
-    return any(name in names for names in settings.OPTIONAL.values())
-
-
 def _open(config, out):
     """Optuna's study in a folder, new or gone on with."""
     import optuna
@@ -187,7 +110,7 @@ def _try(study, config, base, out, data_dir):
     from optuna.trial import TrialState
 
     trial = study.ask()
-    params = {name: _suggest(trial, name, space) for name, space in config["search"].items()}
+    params = {name: suggest(trial, name, space) for name, space in config["search"].items()}
     name = f"trial-{trial.number}"
     chosen = config_file.override(base, {"name": name, **params})
     path, log = out / RUNS / name, out / RUNS / f"{name}.log"
@@ -232,17 +155,6 @@ def _short(value):
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _suggest(trial, name, space):
-    """A value out of one entry of `search`."""
-    if "choices" in space:
-        return trial.suggest_categorical(name, space["choices"])
-    return (trial.suggest_int if _whole(space) else trial.suggest_float)(name, **space)
-
-
-def _whole(space):
-    return isinstance(space["low"], int) and isinstance(space["high"], int)
-
-
 def _history(path):
     """The epochs so far of a run that may have just begun."""
     file = path / run_dir.HISTORY
@@ -267,7 +179,7 @@ def write_results(study, config, base, out) -> list[pathlib.Path]:
     # Trained on all of the training set.
     final = {**config["settings"], **best.params, "validation": 0.0}
     # What the solver's own value stands for by itself cannot be given.
-    flags = [f"--config.{k}={v}" for k, v in final.items() if v is not None or not _optional(k)]
+    flags = [f"--config.{k}={v}" for k, v in final.items() if v is not None or not optional(k)]
     found = {
         "trial": best.number,
         "validation_accuracy": best.value,
