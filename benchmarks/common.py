@@ -35,6 +35,7 @@ def machine():
         "cores": len(available_cpus()),
         "system": f"{platform.system()} {platform.machine()}",
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "xla_flags": os.environ.get("XLA_FLAGS"),  # TensorFlow's and JAX's.
     }
 
 
@@ -91,9 +92,10 @@ def footer(facts, threads):
     busy = f", load average at the start {load[0]:.1f}" if load else ""
     if load and load[0] > 0.5:
         busy += ": NOT A QUIET MACHINE, do not use these numbers"
+    flags = f", XLA_FLAGS={facts['xla_flags']}" if facts["xla_flags"] else ""
     return (
         f"Machine: {facts['cpu']}, {facts['cores']} cores, {facts['system']}{busy}; "
-        f"{threads} threads.\nVersions: {names}."
+        f"{threads} threads{flags}.\nVersions: {names}."
     )
 
 
