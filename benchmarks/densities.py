@@ -13,7 +13,7 @@ Dormand-Prince 5(4) at `rtol = atol = 1e-5` in float32, batches of 256, Adam.
 | tfp, unrolled | the same with a function of ours for the exact trace |
 
 The trace is exact or Hutchinson's estimate, in TFP `trace_jacobian_exact` and
-`trace_jacobian_hutchinson`. The former is a loop without a bound, of which XLA takes no gradient;
+`trace_jacobian_hutchinson`, both with signs as noise. The former is a loop without a bound, of which XLA takes no gradient;
 ours for TFP takes one product after the other.
 
 What is fair here, and to whom:
@@ -33,6 +33,7 @@ What is fair here, and to whom:
 """
 
 import argparse
+import functools
 import itertools
 import os
 import statistics
@@ -133,7 +134,10 @@ def tfp_log_prob(dynamics, how, trace, counter=None):
     import tensorflow_probability as tfp
 
     ffjord = tfp.bijectors.ffjord
-    augment = {"exact": ffjord.trace_jacobian_exact, "hutchinson": ffjord.trace_jacobian_hutchinson}
+    hutchinson = functools.partial(
+        ffjord.trace_jacobian_hutchinson, sample_fn=tfp.random.rademacher
+    )
+    augment = {"exact": ffjord.trace_jacobian_exact, "hutchinson": hutchinson}
     augment = unrolled if how == "unrolled" else augment[trace]
 
     def counted_augment(*args):
