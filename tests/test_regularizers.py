@@ -414,7 +414,7 @@ def test_odenet_with_names():
         [keras.regularizers.L2(0.1)],
         None,
     ],
-    ids=str,
+    ids=lambda x: str(x).partition(" object")[0],
 )
 def test_bad_options(terms):
     with pytest.raises(ValueError, match="Received"):
