@@ -13,8 +13,8 @@ Dormand-Prince 5(4) at `rtol = atol = 1e-5` in float32, batches of 256, Adam.
 | tfp, unrolled | the same with a function of ours for the exact trace |
 
 The trace is exact or Hutchinson's estimate, in TFP `trace_jacobian_exact` and
-`trace_jacobian_hutchinson`, both with signs as noise. The former is a loop without a bound, of which XLA takes no gradient;
-ours for TFP takes one product after the other.
+`trace_jacobian_hutchinson`, both with signs as noise. The former is a loop
+without a bound, of which XLA takes no gradient; ours for TFP takes one product after the other.
 
 What is fair here, and to whom:
 
