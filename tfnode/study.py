@@ -193,8 +193,8 @@ def write_results(cells, failures, out) -> list[pathlib.Path]:
     written = [out / TABLE]
     with run_dir.replacing(out / TABLE) as temporary:
         temporary.write_text(_table(models, score, failures), encoding="utf-8")
-    held_out = any(c.settings.get("validation") for c in cells)
-    for name, columns in _figures(score, "validation" if held_out else "test").items():
+    held_out = {"validation" if c.settings.get("validation") else "test" for c in cells}
+    for name, columns in _figures(score, " or ".join(sorted(held_out))).items():
         figure, axes = plots.new_figure(columns=len(columns))
         for axis, (column, label) in zip(axes, columns.items()):
             curves = {
