@@ -220,7 +220,7 @@ def test_diverged_accuracy(tmp_path):
     assert table["accuracy"] is None
     assert table["best_val_accuracy"] == pytest.approx(0.89)
     assert table["largest_gap"] == pytest.approx(0.03)
-    assert table["seconds_per_epoch"] == 10.0
+    assert table["seconds_per_epoch"] == 5.0
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,7 @@ def test_runs_with_other_settings_are_refused(config, trainer, tmp_path, capsys)
         ("def get_config(): return {'seeds': (0,), 'models': {}}", "models={}"),
         ("def get_config(): return {'seeds': [0], 'models': {'a': {}}}", "Model 'a' of "),
         ("def get_config(): return {'seeds': (0,), 'models': {'a': 3}}", "a dict. Received: 3"),
+        ("def get_config(): return {'seeds': (0,), 'models': {}, 'epochs': 1}", "epochs"),
         ("def get_config(): return {'seeds': ([],), 'models': {'a': {}}}", "the setting"),
         ("def get_config():\n  return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
         ("def get_config(x): return 5", "'x'"),
@@ -289,8 +290,21 @@ def test_no_tensorflow_is_loaded():
     assert "tensorflow" not in done.stderr
 
 
+def test_a_cell_ends_with_the_process_that_started_it():
+    command = [sys.executable, "-c", "from tfnode import cell; cell._end_with_parent()"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.stdin.close()
+        assert process.wait(timeout=60) == 1
+
+
 @pytest.mark.slow
-def test_real_cells_killed_and_resumed(config, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_real_cells_killed_and_resumed(number, status, config, tmp_path):
     config.write_text(config.read_text().replace("(0, 1, 5)", "(0,)"))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-m", "tfnode.study", str(config)]
@@ -300,8 +314,8 @@ def test_real_cells_killed_and_resumed(config, tmp_path):
     while not checkpoint.exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.terminate()
-    assert process.wait() == 128 + signal.SIGTERM
+    process.send_signal(number)
+    assert process.wait() == status
     assert not (killed / "table.md").exists()
     subprocess.run([*command, f"--out={killed}"], cwd=ROOT, check=True)
     found = [json.loads((out / "results.json").read_text())["models"] for out in (whole, killed)]

@@ -207,7 +207,9 @@ def test_trials_that_fail_are_reported_and_count(trainer, tmp_path, capsys):
         ({"seed": -1}, "seed=-1"),
         ({"trials": 0}, "trials=0"),
         ({"trials": None}, "trials=None"),
-        ({"model": "vgg"}, "vgg.py"),
+        ({"model": "vgg"}, "beside"),
+        ({"search": {"model.stem": {"choices": ("small",)}}}, "to search for the model odenet"),
+        ({"trails": 4}, "Received: trails"),
     ],
 )
 def test_configs_that_are_not_right(trainer, tmp_path, capsys, changes, message):

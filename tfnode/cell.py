@@ -9,6 +9,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import threading
 
 from tfnode import run_dir
 from tfnode.settings import complete, data_set
@@ -74,7 +75,8 @@ def start(path, settings: dict, log, data_dir=None, threads=None) -> subprocess.
         threads: For TensorFlow's operations; by default as many as cores.
 
     Returns:
-        The process; its status is 0 for an experiment that finished.
+        The process; its status is 0 for an experiment that finished. It ends with this one,
+        however this one ends.
     """
     task = {
         "settings": settings,
@@ -95,8 +97,8 @@ def start(path, settings: dict, log, data_dir=None, threads=None) -> subprocess.
             env=environment,
             text=True,
         )
-    with process.stdin as pipe:
-        json.dump(task, pipe)
+    process.stdin.write(f"{json.dumps(task)}\n")
+    process.stdin.flush()  # And stays open: see `main`.
     return process
 
 
@@ -115,13 +117,22 @@ def failure(process, log) -> str:
     return f"{last[:500]}; see {log}"
 
 
+def _end_with_parent():
+    """Waits for the pipe to the process that started this one to break, then ends this one."""
+    # Not by `sys.stdin`, whose lock a thread may not hold when Python ends.
+    while os.read(sys.__stdin__.fileno(), 1):
+        pass
+    os._exit(1)
+
+
 def main() -> int:
     """Trains what the task on stdin says; returns the exit status."""
     import ml_collections
 
     from tfnode import experiment
 
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         experiment.run(ml_collections.ConfigDict(task.pop("settings")), **task)
     except (ValueError, OSError, experiment.TrainingError) as error:

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 
-def load(path, needed: dict) -> dict:
+def load(path, needed: dict, others: bool = True) -> dict:
     """What `get_config()` of a Python file returns, as a dict.
 
     As with `ml_collections.config_flags`, `file.py:argument` calls `get_config("argument")`.
@@ -15,6 +15,7 @@ def load(path, needed: dict) -> dict:
     Args:
         path: The file.
         needed: Name to type, or several, of the entries that it must have.
+        others: Whether it may have others.
 
     Raises:
         ValueError: If there is no such file, function or entry, or running it fails.
@@ -41,6 +42,12 @@ def load(path, needed: dict) -> dict:
         raise ValueError(f"Expected a function get_config in {file}. Received: none")
     if not isinstance(config, dict):
         raise ValueError(f"Expected a dict from get_config of {file}. Received: {config!r:.200}")
+    unknown = [] if others else [entry for entry in config if entry not in needed]
+    if unknown:
+        raise ValueError(
+            f"Expected {', '.join(needed)} and nothing else from get_config of {file}. "
+            f"Received: {', '.join(map(str, unknown))}"
+        )
     for entry, kind in needed.items():
         if not isinstance(config.get(entry), kind):
             kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -50,7 +50,7 @@ def odeint_event(
 
     Raises:
         ValueError: If the solver is not an adaptive Runge-Kutta method, if the event function
-            does not return floats, and as `odeint`.
+            is none or does not return floats, and as `odeint`.
         tf.errors.InvalidArgumentError: If the solver fails or comes to the end of its
             `max_steps` before there is an event. Under XLA, which has no assertions, the
             time and the state are NaN.
@@ -71,6 +71,10 @@ def odeint_event(
         raise ValueError(
             "Events need an adaptive Runge-Kutta solver: one of 'heun21', 'bosh3', 'dopri5', "
             f"'tsit5', 'dopri8'. Received: solver={solver}"
+        )
+    if not callable(event_fn):
+        raise ValueError(
+            f"`event_fn` must be a callable `event_fn(t, y)`. Received: event_fn={event_fn!r}"
         )
     return _solve(
         converted(func), y0, t0, converted(event_fn), reverse_time, solver, gradients.get(gradient)
@@ -184,9 +188,9 @@ def _locate(solver, system, event, t0, direction):
     element = tf.argmin(distances(signs, values_at(fraction)))
     time = now.t + fraction * h
     message = (
-        "No event: the event function kept its sign until the solver failed or had spent its "
-        "`max_steps`. Check the event function and `reverse_time`, or give the solver a larger "
-        "`max_steps`."
+        "No event: the event function kept its sign, or was NaN, until the solver failed or had "
+        "spent its `max_steps`. Check the event function and `reverse_time`, or give the solver a "
+        "larger `max_steps`."
     )
     check = tf.debugging.Assert(
         found, [message, "Received: time reached =", now.t, "last step size =", now.h]

@@ -168,7 +168,9 @@ def _row(label, rows, metrics):
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     last = rows[-1]
     score, best = score_of(rows), best_row(rows)
-    seconds = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
+    # The first epoch traces and compiles.
+    seconds = [row["seconds"] for row in rows[1:] or rows]
+    seconds = sorted(s for s in seconds if s is not None)
     result = {
         "run": label,
         "name": metrics["name"],

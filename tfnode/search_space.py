@@ -25,9 +25,15 @@ def read_config(path):
     Raises:
         ValueError: If the file or a setting in it is not right.
     """
-    config = config_file.load(path, ENTRIES)
+    config = config_file.load(path, ENTRIES, others=False)
     file = pathlib.Path(str(path).split(":")[0])
-    base = config_file.load(file.with_name(f"{config['model']}.py"), {"model": dict})
+    file = file.with_name(f"{config['model']}.py")
+    if not file.is_file():
+        raise ValueError(
+            f"Expected the name of a config file beside {path}, such as ode for ode.py. "
+            f"Received: model={config['model']!r}"
+        )
+    base = config_file.load(file, {"model": dict})
     base = config_file.override(base, config["settings"])
     settings.check(base)
     if not base.get("validation"):
@@ -42,7 +48,7 @@ def read_config(path):
         )
     settings.check_value("seed", config["seed"])
     for name, space in config["search"].items():
-        _check_space(name, space)
+        _check_space(name, space, base["model"]["name"])
     return config, base
 
 
@@ -58,12 +64,14 @@ def suggest(trial, name, space):
     return (trial.suggest_int if _whole(space) else trial.suggest_float)(name, **space)
 
 
-def _check_space(name, space):
+def _check_space(name, space, model):
     """Refuses an entry of `search` of which no trial could come, whatever the others are."""
-    valid = sorted({*settings.CHOICES, *settings.RANGES} - UNSEARCHED)
+    own = {*settings.GENERAL, *(f"model.{part}" for part in settings.MODELS[model])}
+    valid = sorted(own.intersection((*settings.CHOICES, *settings.RANGES)) - UNSEARCHED)
     if name not in valid:
         raise ValueError(
-            f"Expected one of {', '.join(valid)} to search. Received: {name}={space!r:.200}"
+            f"Expected one of {', '.join(valid)} to search for the model {model}. "
+            f"Received: {name}={space!r:.200}"
         )
     kind = space.keys() if isinstance(space, dict) else set()
     if kind != {"choices"} and not {"low", "high"} <= kind <= {"low", "high", "log", "step"}:

@@ -120,7 +120,7 @@ def read_cells(path, out) -> list[Cell]:
     Raises:
         ValueError: If the file or a setting in it is not right.
     """
-    config = config_file.load(path, {"models": dict, "seeds": (tuple, list)})
+    config = config_file.load(path, {"models": dict, "seeds": (tuple, list)}, others=False)
     seeds = config["seeds"]
     if not seeds or any(seed in seeds[:i] for i, seed in enumerate(seeds)):
         raise ValueError(f"Expected one or more different seeds. Received: seeds={seeds!r}")

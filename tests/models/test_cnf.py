@@ -137,6 +137,25 @@ def test_sample_weights():
     np.testing.assert_allclose(loss, -np.mean(weights * log_prob), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2,), (1,), (3, 3), (3, 4, 2), ()])
+def test_samples_of_another_shape_are_refused(shape):
+    model = small()
+    before = model.log_prob(X)
+    for function in (model.log_prob, model.from_normal):
+        with pytest.raises(ValueError, match=r"shape \(None, 2\)\. Received"):
+            function(np.zeros(shape, "float32"))
+    with pytest.raises(ValueError, match="shape"):
+        model(np.zeros(shape, "float32"))
+    np.testing.assert_array_equal(model.log_prob(X), before)
+    np.testing.assert_allclose(model.log_prob(X[:1]), before[:1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [-1, (2, 3), 1.5, None])
+def test_numbers_of_samples_that_are_none(n):
+    with pytest.raises(ValueError, match="Received: n="):
+        small().sample(n)
+
+
 def test_a_loss_is_refused():
     model = small()
     model.compile("adam", "mse")

@@ -41,6 +41,21 @@ def test_files(tmp_path, capsys):
     assert all(name in capsys.readouterr().out for name in ["line.png"])
 
 
+def test_results_are_replaced_only_if_asked(tmp_path, capsys):
+    assert _main(f"--out={tmp_path}", "--seeds=2") == 0
+    assert _main(f"--out={tmp_path}", "--seeds=3") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run_dir.read_json(tmp_path / "results.json")["settings"]["seeds"] == 2
+    assert _main(f"--out={tmp_path}", "--seeds=3", "--overwrite") == 0
+    assert run_dir.read_json(tmp_path / "results.json")["settings"]["seeds"] == 3
+
+
+def test_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _main("--quick") == 0 and _main() == 0
+    assert sorted(p.name for p in (tmp_path / "logs").iterdir()) == ["topic", "topic_quick"]
+
+
 @pytest.mark.parametrize(
     "argument, named",
     [

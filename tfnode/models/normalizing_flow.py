@@ -1,6 +1,7 @@
 """`NormalizingFlow`: a density as a Keras model."""
 
 import math
+import numbers
 
 import keras
 import tensorflow as tf
@@ -57,6 +58,7 @@ class NormalizingFlow(keras.Model):
             )
         self.sample_shape = sizes
         self.flow = flow
+        self.input_spec = keras.layers.InputSpec(shape=(None, *self.sample_shape))
         self.build((None, *self.sample_shape))
 
     def build(self, inputs_shape):
@@ -93,9 +95,11 @@ class NormalizingFlow(keras.Model):
 
         Returns:
             `(batch,)`.
+
+        Raises:
+            ValueError: If `x` has another shape.
         """
-        x = tf.cast(x, self.compute_dtype)
-        return self._functions["log_prob"](x, trace)
+        return self._functions["log_prob"](self._batch("x", x), trace)
 
     def sample(self, n, seed=None):
         """Samples of the density, differentiable in the weights.
@@ -108,10 +112,10 @@ class NormalizingFlow(keras.Model):
             `(n, *input_shape)`.
 
         Raises:
-            ValueError: If `n` is negative.
+            ValueError: If `n` is none.
         """
-        if isinstance(n, int) and n < 0:
-            raise ValueError(f"`n` must be an int of at least 0. Received: n={n}")
+        if not (tf.is_tensor(n) or (isinstance(n, numbers.Integral) and n >= 0)):
+            raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
         z = keras.random.normal(
             (n, *self.sample_shape),
             dtype=self.variable_dtype,
@@ -121,7 +125,17 @@ class NormalizingFlow(keras.Model):
 
     def from_normal(self, z):
         """The flow backward: `x` for standard normal `z`, both `(batch, *input_shape)`."""
-        return self._functions["from_normal"](tf.cast(z, self.compute_dtype))
+        return self._functions["from_normal"](self._batch("z", z))
+
+    def _batch(self, name, x):
+        """A batch of samples as a tensor, or an error; retracing forgets other shapes' axes."""
+        x, expected = tf.cast(x, self.compute_dtype), tf.TensorShape([None, *self.sample_shape])
+        if not x.shape.is_compatible_with(expected):
+            raise ValueError(
+                f"`{name}` must be a batch of samples, of shape {expected}. "
+                f"Received: {name} of shape {x.shape}"
+            )
+        return tf.ensure_shape(x, expected)
 
     def distribution(self):
         """The density as a `tfp.distributions.Distribution`, of event shape `input_shape`.

@@ -117,7 +117,8 @@ def run(options):
     from tfnode import data, plots
 
     keras.utils.set_random_seed(options.seed)
-    dataset = data.load("digits" if options.quick else options.dataset, options.data_dir)
+    quick = options.quick and options.dataset == "auto" and not options.data_dir
+    dataset = data.load("digits" if quick else options.dataset, options.data_dir)
     model, norms = network(dataset.x_train.shape[1:])
     model.compile(
         keras.optimizers.Adam(LEARNING_RATE),

@@ -49,7 +49,7 @@ class Results(NamedTuple):
 
 
 def parser(topic, description):
-    """The parser of a topic's command, with the flags that all have: out, seed, quick.
+    """The parser of a topic's command, with the flags that all have.
 
     Args:
         topic: Name of the module.
@@ -64,10 +64,13 @@ def parser(topic, description):
     result.add_argument(
         "--out",
         type=folder,
-        default=f"logs/{topic}",
         metavar="DIR",
-        help="folder for results (%(default)s)",
+        help=f"folder for results (logs/{topic}, with --quick logs/{topic}_quick)",
     )
+    result.add_argument(
+        "--overwrite", action="store_true", help="replace the results that are in the folder"
+    )
+    result.set_defaults(topic=topic)
     result.add_argument("--seed", type=at_least(0), default=0, help="first seed (%(default)s)")
     result.add_argument(
         "--quick",
@@ -106,7 +109,16 @@ def main(parser, run, arguments=None) -> int:
         arguments: Those of the command line, a list; `None` for the process's own.
     """
     options = parser.parse_args(arguments)
-    out = pathlib.Path(options.out)
+    topic, overwrite = vars(options).pop("topic"), vars(options).pop("overwrite")
+    out = pathlib.Path(options.out or f"logs/{topic}{'_quick' if options.quick else ''}")
+    options.out = str(out)
+    if (out / RESULTS).exists() and not overwrite:
+        print(
+            f"{parser.prog}: There are results in {out}. Choose another --out, or have them "
+            "replaced with --overwrite.",
+            file=sys.stderr,
+        )
+        return 2
     try:
         # Before long work, so that it is not lost.
         make_folder(out)

@@ -114,6 +114,11 @@ def run(options):
     if options.quick:
         options.seeds, options.epochs, options.samples, options.hidden = 1, 1, 64, 4
     samples = data()
+    if options.samples > len(samples[0]):
+        raise ValueError(
+            f"Expected at most {len(samples[0])} samples to train on, which is all of them. "
+            f"Received: --samples={options.samples}"
+        )
     seeds = range(options.seed, options.seed + options.seeds)
     weights = sorted({0.0, *options.weights})
     runs = []

@@ -146,7 +146,9 @@ def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
 
 def run(options):
     """Learns both problems in both ways, for every seed."""
-    samples_count, epochs, steps = (100, 1, 2) if options.quick else (SAMPLES, 60, 1500)
+    samples_count, epochs, steps = SAMPLES, 60, 1500
+    if options.quick:
+        options.seeds, samples_count, epochs, steps = 1, 100, 1, 2
     times = np.linspace(0.0, END, samples_count)
     all_times = np.linspace(0.0, 2 * END, 2 * samples_count - 1)
     rows, values, drawn = [], {}, {}
