@@ -22,5 +22,5 @@ def test_quick(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(experiment, "run", train)
-    assert spirals.main(arguments) == 0
+    assert spirals.main([*arguments, "--overwrite"]) == 0
     assert (tmp_path / "table.md").read_text() == table
