@@ -14,7 +14,7 @@ import pytest
 from runs import assert_same, results
 
 import tfnode
-from tfnode import run_dir
+from tfnode import history_file, run_dir
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 EPOCHS = 3
@@ -81,7 +81,7 @@ def _check_whole(directory):
         if path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".csv":
-            epochs = [row["epoch"] for row in run_dir.read_history(path)]
+            epochs = [row["epoch"] for row in history_file.read_history(path)]
             assert epochs == list(range(1, len(epochs) + 1))
         elif path.suffix in (".keras", ".npz"):
             with zipfile.ZipFile(path) as file:

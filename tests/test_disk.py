@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfnode import data, experiment, report, run_dir
+from tfnode import data, experiment, history_file, report, run_dir
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def _check_whole(folder):
         if path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".csv":
-            assert run_dir.read_history(path)
+            assert history_file.read_history(path)
         elif path.suffix == ".png":
             Image.open(path).load()
         elif path.suffix == ".keras":
@@ -132,8 +132,8 @@ def test_a_run_that_can_no_longer_be_written(few, tmp_path, monkeypatch):
 def test_a_report_that_cannot_be_written(tmp_path, capsys, options):
     run = tmp_path / "run"
     run.mkdir()
-    row = {**dict.fromkeys(run_dir.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
-    run_dir.write_history(run / run_dir.HISTORY, [row])
+    row = {**dict.fromkeys(history_file.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
+    history_file.write_history(run / run_dir.HISTORY, [row])
     run_dir.write_json(run / run_dir.METRICS, {})
     with _mount(tmp_path / "disk", *options) as disk:
         assert report.main([str(run), "--out", str(disk / "report")]) == 1

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 from runs import assert_same, results
 
-from tfnode import distribution, run_dir, settings
+from tfnode import distribution, history_file, run_dir, settings
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
@@ -277,7 +277,7 @@ def test_losses_of_one_device_two_devices_and_two_processes(tmp_path, norm):
     assert not list((tmp_path / "temporary-1").glob("**/*.keras"))
 
     rows = {
-        name: run_dir.read_history(tmp_path / name / run_dir.HISTORY)
+        name: history_file.read_history(tmp_path / name / run_dir.HISTORY)
         for name in ("one", "two", "workers")
     }
     print(
@@ -314,7 +314,7 @@ def test_process_that_dies_ends_the_other(tmp_path, lost):
     assert "Traceback" not in errors
     workers[lost].kill()
     workers[lost].communicate()
-    assert len(run_dir.read_history(directory / run_dir.HISTORY)) >= 1
+    assert len(history_file.read_history(directory / run_dir.HISTORY)) >= 1
     assert keras.models.load_model(directory / "best.keras")
 
 

@@ -139,10 +139,13 @@ def test_solvers_without_events(solver):
         tfnode.odeint_event(lambda t, y: -y, tf.ones([1]), tf.zeros([2]), lambda t, y: y)
 
 
+def test_no_event_function():
+    with pytest.raises(ValueError, match=r"a callable.*Received: event_fn=None"):
+        tfnode.odeint_event(lambda t, y: -y, tf.ones([1]), 0.0, None)
+
+
 @pytest.mark.parametrize("event", [lambda t, y: y[0] > 0.5, lambda t, y: y[:0]])
 def test_event_functions_without_a_sign(event):
-    with pytest.raises(ValueError, match=r"a callable.*Received: event_fn=None"):
-        tfnode.odeint_event(lambda t, y: -y, [1.0], 0.0, None)
     with pytest.raises(ValueError, match=r"must return floats.*Received"):
         tfnode.odeint_event(lambda t, y: -y, tf.ones([1]), 0.0, event)
 

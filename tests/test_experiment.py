@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import tfnode
-from tfnode import data, experiment, report, run_dir
+from tfnode import data, experiment, history_file, report, run_dir
 
 FILES = {
     ".lock",
@@ -106,7 +106,7 @@ def test_files_of_the_run(done):
 
 
 def test_history(done):
-    rows = run_dir.read_history(done.directory / "history.csv")
+    rows = history_file.read_history(done.directory / "history.csv")
     assert tuple(rows[0]) == (
         "epoch",
         "loss",
@@ -149,7 +149,7 @@ def test_config(done, few):
 def test_metrics(done):
     metrics = json.loads((done.directory / "metrics.json").read_text())
     assert metrics == done.metrics
-    rows = run_dir.read_history(done.directory / "history.csv")
+    rows = history_file.read_history(done.directory / "history.csv")
     assert metrics["name"] == "tiny"
     assert metrics["dataset"] == "digits"
     assert metrics["epochs"] == 2
@@ -240,7 +240,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
     metrics = run_dir.read_json(tmp_path / "run" / "metrics.json")
     assert metrics["interrupted"] is True
     assert metrics["epochs"] == 1
-    assert [r["epoch"] for r in run_dir.read_history(tmp_path / "run" / "history.csv")] == [1]
+    assert [r["epoch"] for r in history_file.read_history(tmp_path / "run" / "history.csv")] == [1]
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
     accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()
     # The averages of the stem's norm went on while those of the dynamics were taken again.
@@ -352,5 +352,5 @@ def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
     final = result.metrics["final"]
     assert final["nfe_forward"] == final["nfe_backward"] == 4
     assert final["learning_rate"] == pytest.approx(1e-3)
-    first = run_dir.read_history(done.directory / run_dir.HISTORY)[0]
+    first = history_file.read_history(done.directory / run_dir.HISTORY)[0]
     assert final["loss"] == pytest.approx(first["loss"], rel=1e-4)

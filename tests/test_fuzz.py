@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tfnode
-from tfnode import report, run_dir, solvers
+from tfnode import history_file, report, run_dir, solvers
 from tfnode.data import DataError, mnist
 from tfnode.settings import CHOICES, RANGES, check, names
 
@@ -191,7 +191,7 @@ NUMERIC_ROWS = st.lists(
     max_size=4,
 )
 HISTORIES = (NUMERIC_ROWS | ROWS).map(
-    lambda rows: "\n".join([",".join(run_dir.HISTORY_COLUMNS), *rows, ""]).encode()
+    lambda rows: "\n".join([",".join(history_file.HISTORY_COLUMNS), *rows, ""]).encode()
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),

@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tfnode import report, run_dir
+from tfnode import history_file, report, run_dir
 
 ROOT = pathlib.Path(report.__file__).resolve().parents[1]
 FIGURES = [
@@ -38,7 +38,7 @@ def _make_run(folder, epochs=3, nfe=4.0, **metrics):
         }
         for n in range(1, epochs + 1)
     ]
-    run_dir.write_history(folder / run_dir.HISTORY, rows)
+    history_file.write_history(folder / run_dir.HISTORY, rows)
     metrics = {"dataset": "mnist", "parameters": 12345, **metrics}
     run_dir.write_json(folder / run_dir.METRICS, metrics)
     return folder
@@ -160,10 +160,10 @@ def _make_series_run(folder):
     """A run that is judged by RMSE, of which less is better."""
     _make_run(folder)
     rows = [
-        {**dict.fromkeys(run_dir.history_columns("rmse")), "epoch": n, "val_rmse": value}
+        {**dict.fromkeys(history_file.history_columns("rmse")), "epoch": n, "val_rmse": value}
         for n, value in enumerate((0.5, 0.25, 0.375), 1)
     ]
-    run_dir.write_history(folder / run_dir.HISTORY, rows)
+    history_file.write_history(folder / run_dir.HISTORY, rows)
     return folder
 
 
@@ -190,8 +190,8 @@ def test_runs_of_different_scores(tmp_path, capsys):
 def test_history_with_gaps(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    row = {**dict.fromkeys(run_dir.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
-    run_dir.write_history(run / run_dir.HISTORY, [row])
+    row = {**dict.fromkeys(history_file.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
+    history_file.write_history(run / run_dir.HISTORY, [row])
     run_dir.write_json(run / run_dir.METRICS, {})
     report.write_report([run], tmp_path / "out")
     (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
@@ -202,19 +202,19 @@ def test_history_with_gaps(tmp_path):
 def test_diverged_run(tmp_path):
     """A run whose loss became infinite can still be compared."""
     run = _make_run(tmp_path / "run")
-    rows = run_dir.read_history(run / run_dir.HISTORY)
+    rows = history_file.read_history(run / run_dir.HISTORY)
     rows[-1].update(loss=float("nan"), val_loss=float("inf"))
-    run_dir.write_history(run / run_dir.HISTORY, rows)
+    history_file.write_history(run / run_dir.HISTORY, rows)
     assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
     assert _names(tmp_path / "out") == FILES
 
 
 def test_diverged_accuracy(tmp_path):
     run = _make_run(tmp_path / "run")
-    rows = run_dir.read_history(run / run_dir.HISTORY)
+    rows = history_file.read_history(run / run_dir.HISTORY)
     rows[0].update(val_accuracy=float("nan"))
     rows[-1].update(accuracy=float("nan"), seconds=float("inf"))
-    run_dir.write_history(run / run_dir.HISTORY, rows)
+    history_file.write_history(run / run_dir.HISTORY, rows)
     report.write_report([run], tmp_path / "out")
     (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
     assert table["accuracy"] is None
@@ -282,8 +282,8 @@ def _bad_runs(tmp_path):
     (tmp_path / "no metrics" / run_dir.METRICS).unlink()
     (tmp_path / "no history" / run_dir.HISTORY).unlink()
     for name, file, content in (
-        ("no epoch", run_dir.HISTORY, ",".join(run_dir.HISTORY_COLUMNS) + "\n"),
-        ("cut history", run_dir.HISTORY, ",".join(run_dir.HISTORY_COLUMNS) + "\n1,2,"),
+        ("no epoch", run_dir.HISTORY, ",".join(history_file.HISTORY_COLUMNS) + "\n"),
+        ("cut history", run_dir.HISTORY, ",".join(history_file.HISTORY_COLUMNS) + "\n1,2,"),
         ("other columns", run_dir.HISTORY, "a,b\n1,2\n"),
         ("cut metrics", run_dir.METRICS, '{"dataset": '),
         ("metrics of NaN", run_dir.METRICS, '{"parameters": NaN}'),

@@ -11,7 +11,7 @@ import pytest
 from runs import assert_same, results
 from test_experiment import _config, _run
 
-from tfnode import callbacks, data, experiment, optimization, plots, run_dir
+from tfnode import callbacks, data, experiment, history_file, optimization, plots, run_dir
 from tfnode.run_dir import RunError
 
 
@@ -248,7 +248,7 @@ def test_mirrored(few, tmp_path, whole):
     settings = {"strategy": "mirrored"}
     _run(few, _settings(epochs=1, **settings), log_dir=tmp_path)
     _run(few, _settings(epochs=2, **settings), log_dir=tmp_path, resume=True)
-    rows = run_dir.read_history(tmp_path / "history.csv")
+    rows = history_file.read_history(tmp_path / "history.csv")
     losses = [float(row["loss"]) for row in whole[0]["history"]]
     assert [row["loss"] for row in rows] == pytest.approx(losses, rel=1e-4)
 

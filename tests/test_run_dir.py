@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfnode import run_dir
+from tfnode import history_file, run_dir
 from tfnode.run_dir import RunError
 
 FUZZ = settings(max_examples=200, deadline=None)
-HEADER = ",".join(run_dir.HISTORY_COLUMNS)
+HEADER = ",".join(history_file.HISTORY_COLUMNS)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_json_missing(tmp_path):
         assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("read", [run_dir.read_json, run_dir.read_history])
+@pytest.mark.parametrize("read", [run_dir.read_json, history_file.read_history])
 def test_a_pipe_is_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RunError, match="is no file"):
@@ -145,25 +145,25 @@ def test_json_random(tmp_path_factory, content):
 
 
 def _row(epoch, **values):
-    return {**dict.fromkeys(run_dir.HISTORY_COLUMNS), "epoch": epoch, **values}
+    return {**dict.fromkeys(history_file.HISTORY_COLUMNS), "epoch": epoch, **values}
 
 
 def test_history_reads_back(tmp_path):
     rows = [_row(1, loss=0.1 + 0.2, seconds=1e-3), _row(2, loss=1e300, val_accuracy=1.0)]
     path = tmp_path / "history.csv"
-    run_dir.write_history(path, rows)
-    assert run_dir.read_history(path) == rows
+    history_file.write_history(path, rows)
+    assert history_file.read_history(path) == rows
     assert path.read_text().splitlines()[0] == HEADER
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_history_of_another_score(tmp_path):
-    columns = tuple(name.replace("accuracy", "rmse") for name in run_dir.HISTORY_COLUMNS)
-    assert run_dir.history_columns("rmse") == columns
+    columns = tuple(name.replace("accuracy", "rmse") for name in history_file.HISTORY_COLUMNS)
+    assert history_file.history_columns("rmse") == columns
     rows = [{**dict.fromkeys(columns), "epoch": n, "val_rmse": 2.0 - n} for n in (1.0, 2.0)]
     path = tmp_path / "history.csv"
-    run_dir.write_history(path, rows)
-    assert run_dir.read_history(path) == rows
+    history_file.write_history(path, rows)
+    assert history_file.read_history(path) == rows
     assert path.read_text().splitlines()[0] == ",".join(columns)
 
 
@@ -171,29 +171,29 @@ def test_history_of_another_score(tmp_path):
 def test_best_row(score, best):
     values = [None, 0.5, 0.25, 0.5, 0.25]
     rows = [{"epoch": n, score: 0.0, f"val_{score}": v} for n, v in enumerate(values, 1)]
-    assert run_dir.score_of(rows) == score
-    assert run_dir.best_row(rows)["epoch"] == best
-    assert run_dir.best_row(rows[:1]) is None
-    assert run_dir.best_row([]) is None
+    assert history_file.score_of(rows) == score
+    assert history_file.best_row(rows)["epoch"] == best
+    assert history_file.best_row(rows[:1]) is None
+    assert history_file.best_row([]) is None
 
 
 def test_history_without_rows(tmp_path):
-    run_dir.write_history(tmp_path / "history.csv", [])
-    assert run_dir.read_history(tmp_path / "history.csv") == []
+    history_file.write_history(tmp_path / "history.csv", [])
+    assert history_file.read_history(tmp_path / "history.csv") == []
 
 
 def test_history_with_an_unknown_column_leaves_the_old(tmp_path):
     path = tmp_path / "history.csv"
-    run_dir.write_history(path, [_row(1)])
+    history_file.write_history(path, [_row(1)])
     with pytest.raises(ValueError):
-        run_dir.write_history(path, [_row(1), {**_row(2), "more": 1}])
-    assert run_dir.read_history(path) == [_row(1)]
+        history_file.write_history(path, [_row(1), {**_row(2), "more": 1}])
+    assert history_file.read_history(path) == [_row(1)]
 
 
 BAD_HISTORIES = {
     "empty": "",
     "other columns": "a,b\n1,2\n",
-    "columns in another order": ",".join(reversed(run_dir.HISTORY_COLUMNS)) + "\n",
+    "columns in another order": ",".join(reversed(history_file.HISTORY_COLUMNS)) + "\n",
     "one column less": HEADER.rsplit(",", 1)[0] + "\n",
     "one column more": HEADER + ",more\n",
     "column twice": HEADER.replace("loss", "epoch", 1) + "\n",
@@ -212,7 +212,7 @@ def test_history_refuses(tmp_path, content):
     path = tmp_path / "history.csv"
     path.write_text(content)
     with pytest.raises(RunError) as error:
-        run_dir.read_history(path)
+        history_file.read_history(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -222,11 +222,11 @@ def test_history_refuses_other_bytes(tmp_path):
     for content in (b"\xff\xfe\0\0", f"{HEADER}\n".encode("utf-16"), b"\0"):
         path.write_bytes(content)
         with pytest.raises(RunError):
-            run_dir.read_history(path)
+            history_file.read_history(path)
     with pytest.raises(RunError):
-        run_dir.read_history(tmp_path)
+        history_file.read_history(tmp_path)
     with pytest.raises(RunError):
-        run_dir.read_history(tmp_path / "none.csv")
+        history_file.read_history(tmp_path / "none.csv")
 
 
 @FUZZ
@@ -239,11 +239,11 @@ def test_history_random(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random.csv"
     path.write_bytes(content)
     try:
-        rows = run_dir.read_history(path)
+        rows = history_file.read_history(path)
     except RunError:
         return
     for row in rows:
-        assert tuple(row) == run_dir.HISTORY_COLUMNS
+        assert tuple(row) == history_file.HISTORY_COLUMNS
         assert all(value is None or isinstance(value, float) for value in row.values())
 
 

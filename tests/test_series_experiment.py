@@ -4,7 +4,7 @@ import command
 import numpy as np
 import pytest
 
-from tfnode import classify, export, report, run_dir
+from tfnode import classify, export, history_file, report, run_dir
 
 SMALL = {
     "latent_ode": ["--config.model.hidden_units=8", "--config.model.rnn_units=6"],
@@ -30,8 +30,8 @@ def test_files(run):
     names = {path.name for path in run.iterdir()}
     exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
     assert names >= {*run_dir.CONTENTS} - exports
-    rows = run_dir.read_history(run / run_dir.HISTORY)
-    assert tuple(rows[0]) == run_dir.history_columns("rmse")
+    rows = history_file.read_history(run / run_dir.HISTORY)
+    assert tuple(rows[0]) == history_file.history_columns("rmse")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert all(row["rmse"] > 0 and row["val_rmse"] > 0 for row in rows)
     assert (rows[0]["nfe_forward"] is None) == (run.name == "rnn")

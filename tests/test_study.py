@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfnode import cell, run_dir, study
+from tfnode import cell, history_file, run_dir, study
 
 ROOT = pathlib.Path(study.__file__).resolve().parents[1]
 FILES = {"runs", "table.md", "results.json", "loss.png", "accuracy.png", "nfe.png"}
@@ -78,7 +78,7 @@ class Trainer:
         if path.name not in self.broken:
             status = 0
             history = rows(settings["name"], settings["seed"], settings["epochs"])
-            run_dir.write_history(path / run_dir.HISTORY, history)
+            history_file.write_history(path / run_dir.HISTORY, history)
             metrics = {
                 "dataset": "digits",
                 "parameters": 1234,

@@ -10,7 +10,7 @@ import types
 import pytest
 from PIL import Image
 
-from tfnode import cell, run_dir, settings, tune
+from tfnode import cell, history_file, run_dir, settings, tune
 
 ROOT = pathlib.Path(tune.__file__).resolve().parents[1]
 FILES = {"runs", "optuna.log", "table.md", "results.json", "best.json", "tuning.png"}
@@ -57,9 +57,9 @@ class Trainer:
                 return process.returncode
             accuracy = 0.1 * settings["model"]["filters"] + 0.01 * epoch
             accuracy += 0.001 * (settings["model"]["solver"] == "rk4")
-            values = dict.fromkeys(run_dir.HISTORY_COLUMNS, 1.0)
+            values = dict.fromkeys(history_file.HISTORY_COLUMNS, 1.0)
             rows.append({**values, "epoch": epoch, "val_accuracy": accuracy})
-            run_dir.write_history(path / run_dir.HISTORY, rows)
+            history_file.write_history(path / run_dir.HISTORY, rows)
             return None
 
         process.poll = poll

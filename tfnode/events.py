@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import gradients_or_zeros, inner
 from tfnode.integrate import solve
+from tfnode.solvers import step_control
 from tfnode.solvers.stages import add, increment, stages
 from tfnode.system import System, converted
 
@@ -146,7 +147,7 @@ def _locate(solver, system, event, t0, direction):
         return event(now.t + size, add(now.y, increment(solver.tableau.b, size, ks)))
 
     one = tf.ones([], t0.dtype)
-    resolution = 4.0 * (1.2e-7 if t0.dtype == tf.float32 else 2.3e-16)
+    resolution = 4.0 * step_control.epsilon(t0.dtype)
 
     def wide(i, a, fa, b, fb, side):
         del fa, side

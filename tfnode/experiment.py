@@ -13,6 +13,7 @@ from tfnode import (
     callbacks,
     data,
     distribution,
+    history_file,
     losses,
     metrics,
     models,
@@ -120,7 +121,7 @@ def _run(config, strategy, device, data_dir, log_dir, resume, overwrite):
 def _earlier_epochs(directory, epoch):
     """The rows of the epochs that a run has finished, of which the checkpoint knows."""
     path = directory / run_dir.HISTORY
-    rows = run_dir.read_history(path) if epoch or path.exists() else []
+    rows = history_file.read_history(path) if epoch or path.exists() else []
     # Killed after it wrote down an epoch, and before the checkpoint, it repeats that epoch.
     if [row["epoch"] for row in rows] not in (
         [*range(1, epoch + 1)],
@@ -244,9 +245,9 @@ def _fit(config, dataset, model, directory, strategy, backups, earlier):
     divergence = callbacks.Divergence(batches)
     tensor_board = callbacks.TensorBoard(directory, write_graph=False)
     tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
-    score, best = f"val_{dataset.score}", run_dir.best_row(earlier)
+    score, best = f"val_{dataset.score}", history_file.best_row(earlier)
     save_best = callbacks.SaveBest(
-        directory / run_dir.BEST, score, best and best[score], run_dir.SCORES[dataset.score]
+        directory / run_dir.BEST, score, best and best[score], history_file.SCORES[dataset.score]
     )
     if best and best["epoch"] == epoch and not step_backup.step:
         # Perhaps killed between the checkpoint and this.

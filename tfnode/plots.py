@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tfnode.run_dir import replacing, score_of
+from tfnode.history_file import score_of
+from tfnode.run_dir import replacing
 
 
 def new_figure(columns=1, width=5.0, height=3.6):

@@ -14,18 +14,15 @@ import statistics
 import sys
 
 from tfnode import plots
+from tfnode.history_file import best_row, median_seconds, read_history, score_of, score_text
 from tfnode.run_dir import (
     CONFIG,
     HISTORY,
     METRICS,
     RunError,
-    best_row,
     make_folder,
-    read_history,
     read_json,
     replacing,
-    score_of,
-    score_text,
     write_json,
 )
 
@@ -168,9 +165,6 @@ def _row(label, rows, metrics):
     rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
     last = rows[-1]
     score, best = score_of(rows), best_row(rows)
-    # The first epoch traces and compiles.
-    seconds = [row["seconds"] for row in rows[1:] or rows]
-    seconds = sorted(s for s in seconds if s is not None)
     result = {
         "run": label,
         "name": metrics["name"],
@@ -180,7 +174,7 @@ def _row(label, rows, metrics):
         score: last[score],
         f"val_{score}": last[f"val_{score}"],
         f"best_val_{score}": best and best[f"val_{score}"],
-        "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+        "seconds_per_epoch": median_seconds(rows),
         "nfe_forward": last["nfe_forward"],
         "nfe_backward": last["nfe_backward"],
     }

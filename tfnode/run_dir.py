@@ -4,7 +4,6 @@ Imports no TensorFlow, so that what only reads runs starts at once.
 """
 
 import contextlib
-import csv
 import json
 import os
 import pathlib
@@ -35,27 +34,6 @@ LOCK = ".lock"
 # What the name of a file begins with until it is whole.
 TEMPORARY = ".tmp-"
 CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
-
-# What a run may be judged by, which depends on its data, and which values are better.
-SCORES = {"accuracy": "max", "rmse": "min"}
-
-
-def history_columns(score):
-    """The columns of the history of a run that is judged by one of `SCORES`."""
-    return (
-        "epoch",
-        "loss",
-        score,
-        "val_loss",
-        f"val_{score}",
-        "learning_rate",
-        "seconds",
-        "nfe_forward",
-        "nfe_backward",
-    )
-
-
-HISTORY_COLUMNS = history_columns("accuracy")
 
 
 class RunError(ValueError):
@@ -125,7 +103,7 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False, sort_keys=True) + "\n")
 
 
-def _refuse_pipe(path):
+def refuse_pipe(path):
     """Reading a pipe would wait for ever, and a device may have no end."""
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():
@@ -143,7 +121,7 @@ def read_json(path):
         RunError: If the file is missing or is not a JSON object.
     """
     try:
-        _refuse_pipe(path)
+        refuse_pipe(path)
         text = pathlib.Path(path).read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
@@ -151,65 +129,6 @@ def read_json(path):
     if not isinstance(value, dict):
         raise RunError(f"Expected a JSON object in {path}. Received: {type(value).__name__}")
     return value
-
-
-def write_history(path, rows):
-    """Writes rows of `history_columns`, all of one score, whole or not at all."""
-    columns = history_columns(score_of(rows))
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_history(path):
-    """The rows of a `history.csv`: a list of dicts of floats, `None` where empty.
-
-    Raises:
-        RunError: If the file is missing, has other columns, or holds no numbers.
-    """
-    try:
-        _refuse_pipe(path)
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = tuple(reader.fieldnames or ())
-            if columns not in map(history_columns, SCORES):
-                raise RunError(
-                    f"Expected the columns {','.join(HISTORY_COLUMNS)} in {path}, or another "
-                    f"score than accuracy: {', '.join(SCORES)}. Received: "
-                    f"{','.join(columns)[:200]}"
-                )
-            rows = []
-            for row in reader:
-                if len(row) != len(columns) or None in row.values():
-                    raise ValueError(f"a row of other than {len(columns)} numbers: {row}")
-                rows.append({k: float(v) if v else None for k, v in row.items()})
-                epoch = rows[-1]["epoch"]
-                if epoch is None or not 1 <= epoch < 2**53 or epoch != int(epoch):
-                    raise ValueError(f"epoch {row['epoch']!r}")
-    except (OSError, csv.Error, ValueError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"Expected a history of a run at {path}. Received: {error}") from error
-    return rows
-
-
-def score_of(rows):
-    """By which of `SCORES` the rows of a history are judged."""
-    return next((name for name in SCORES if rows and name in rows[0]), "accuracy")
-
-
-def best_row(rows):
-    """The first row of a history with the best score in validation; `None` where none has one."""
-    score = score_of(rows)
-    better = {"max": max, "min": min}[SCORES[score]]
-    tested = [row for row in rows if row[f"val_{score}"] is not None]
-    return better(tested, key=lambda row: row[f"val_{score}"], default=None)
-
-
-def score_text(score, value):
-    """A value of one of `SCORES`, for people."""
-    return f"{100 * value:.2f} %" if score == "accuracy" else f"{value:.4f}"
 
 
 def holds_run(path):

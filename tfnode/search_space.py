@@ -5,7 +5,7 @@ import pathlib
 from tfnode import config_file, settings
 
 # Trials that differ in these cannot be compared.
-UNSEARCHED = {"dataset", "model.name", "seed", "validation"}
+UNSEARCHED = {"dataset", "model.name", "name", "seed", "validation"}
 ENTRIES = {"model": str, "settings": dict, "search": dict, "trials": int, "seed": int}
 
 
@@ -66,8 +66,7 @@ def suggest(trial, name, space):
 
 def _check_space(name, space, model):
     """Refuses an entry of `search` of which no trial could come, whatever the others are."""
-    own = {*settings.GENERAL, *(f"model.{part}" for part in settings.MODELS[model])}
-    valid = sorted(own.intersection((*settings.CHOICES, *settings.RANGES)) - UNSEARCHED)
+    valid = sorted({*settings.names_for(model)} - UNSEARCHED)
     if name not in valid:
         raise ValueError(
             f"Expected one of {', '.join(valid)} to search for the model {model}. "

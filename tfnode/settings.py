@@ -108,6 +108,12 @@ def complete(settings):
     return {**filled, **{k: v for k, v in settings.items() if not isinstance(filled.get(k), dict)}}
 
 
+def names_for(model):
+    """The names, with dots, of all settings of a model, one of `MODELS`."""
+    valid = (*GENERAL, "model.name", *(f"model.{name}" for name in MODELS[model]))
+    return valid + (SERIES_DATA if model in SERIES else ())
+
+
 def check(config):
     """Refuses unknown settings, unknown choices and numbers out of range.
 
@@ -128,8 +134,7 @@ def check(config):
     for name, valid in CHOICES.items():
         check_value(name, settings.get(name, valid[0]))
     model = settings["model.name"]
-    valid = (*GENERAL, "model.name", *(f"model.{name}" for name in MODELS[model]))
-    valid += SERIES_DATA if model in SERIES else ()
+    valid = names_for(model)
     unknown = [name for name in settings if name not in valid]
     if unknown:
         raise ValueError(

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 
-from tfnode import cell, config_file, plots, run_dir, settings
+from tfnode import cell, config_file, history_file, plots, run_dir, settings
 from tfnode.report import markdown
 from tfnode.reproduce.command import at_least, folder, spread
 
@@ -180,8 +180,8 @@ def write_results(cells, failures, out) -> list[pathlib.Path]:
         RunError: If a run cannot be read.
     """
     done = [c for c in cells if c not in failures]
-    histories = {c: run_dir.read_history(c.path / run_dir.HISTORY) for c in done}
-    scores = {run_dir.score_of(history) for history in histories.values()}
+    histories = {c: history_file.read_history(c.path / run_dir.HISTORY) for c in done}
+    scores = {history_file.score_of(history) for history in histories.values()}
     if len(scores) > 1:
         raise run_dir.RunError(f"Expected models of one score. Received: {', '.join(scores)}")
     score = scores.pop() if scores else "accuracy"

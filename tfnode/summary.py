@@ -4,7 +4,7 @@ import hashlib
 import math
 import sys
 
-from tfnode import plots, run_dir, settings
+from tfnode import history_file, plots, run_dir, settings
 from tfnode.provenance import provenance
 
 try:
@@ -61,13 +61,11 @@ def announce(config, dataset, test, device, model, directory, epoch, step):
 def metrics(config, dataset, model, directory, ending):
     """What goes into `metrics.json`, from the history on disk."""
     path = directory / run_dir.HISTORY
-    rows = run_dir.read_history(path) if path.exists() else []
+    rows = history_file.read_history(path) if path.exists() else []
     # JSON has no NaN, which is what a loss that diverged is.
     rows = [{k: v if v is None or math.isfinite(v) else None for k, v in r.items()} for r in rows]
-    last = rows[-1] if rows else dict.fromkeys(run_dir.history_columns(dataset.score))
-    score, best = f"val_{dataset.score}", run_dir.best_row(rows) or last
-    # The first epoch traces and compiles.
-    seconds = sorted(row["seconds"] for row in rows[1:] or rows)
+    last = rows[-1] if rows else dict.fromkeys(history_file.history_columns(dataset.score))
+    score, best = f"val_{dataset.score}", history_file.best_row(rows) or last
     return {
         "name": config.name,
         "dataset": dataset.name,
@@ -77,7 +75,7 @@ def metrics(config, dataset, model, directory, ending):
         "diverged": ending == "diverged",
         "final": last,
         "best": {"epoch": best["epoch"], score: best[score]},
-        "median_seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+        "median_seconds_per_epoch": history_file.median_seconds(rows),
         "peak_memory_mib": _peak_memory(),
     }
 
@@ -101,12 +99,12 @@ def summarise(config, dataset, metrics, directory):
         return
     split, tested = "validation" if "test" in metrics else "test", ""
     if metrics.get("test"):
-        value = run_dir.score_text(dataset.score, metrics["test"][dataset.score])
+        value = history_file.score_text(dataset.score, metrics["test"][dataset.score])
         tested = f"; test {plots.label(dataset.score)} {value}"
     print(
         f"{config.name}: {split} {plots.label(dataset.score)} "
-        f"{run_dir.score_text(dataset.score, final)} on {metrics['dataset']} after "
-        f"{metrics['epochs']} epochs (best {run_dir.score_text(dataset.score, best)} in epoch "
+        f"{history_file.score_text(dataset.score, final)} on {metrics['dataset']} after "
+        f"{metrics['epochs']} epochs (best {history_file.score_text(dataset.score, best)} in epoch "
         f"{metrics['best']['epoch']:.0f}){tested}, "
         f"{metrics['median_seconds_per_epoch']:.1f} s an epoch; wrote {directory}/: {files}"
     )

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from tfnode import cell, config_file, plots, run_dir, settings
+from tfnode import cell, config_file, history_file, plots, run_dir, settings
 from tfnode.report import markdown
 from tfnode.reproduce.command import folder
 from tfnode.search_space import optional, read_config, suggest
@@ -158,7 +158,7 @@ def _short(value):
 def _history(path):
     """The epochs so far of a run that may have just begun."""
     file = path / run_dir.HISTORY
-    return run_dir.read_history(file) if file.exists() else []
+    return history_file.read_history(file) if file.exists() else []
 
 
 def write_results(study, config, base, out) -> list[pathlib.Path]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfnode import callbacks, run_dir
+from tfnode import callbacks, history_file, run_dir
 
 X = np.linspace(-1, 1, 16, dtype=np.float32)[:, None]
 Y = (X[:, 0] > 0).astype(np.uint8)
@@ -22,7 +22,7 @@ def _fit(model, directory, **options):
     history = model.fit(
         X, Y, callbacks=[callbacks.CurveExport(directory)], verbose=0, batch_size=8, **options
     )
-    return history, run_dir.read_history(directory / "history.csv")
+    return history, history_file.read_history(directory / "history.csv")
 
 
 def test_rows_and_picture(tmp_path):
@@ -55,7 +55,7 @@ def test_written_after_every_epoch(tmp_path):
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            rows = run_dir.read_history(tmp_path / "history.csv")
+            rows = history_file.read_history(tmp_path / "history.csv")
             seen.append((len(rows), (tmp_path / "curves.png").stat().st_size > 0))
 
     _model().fit(X, Y, epochs=3, callbacks=[callbacks.CurveExport(tmp_path), Look()], verbose=0)
@@ -73,7 +73,7 @@ def test_another_score(tmp_path):
     model.compile("sgd", "mse", metrics=[keras.metrics.RootMeanSquaredError("rmse")])
     export = callbacks.CurveExport(tmp_path, score="rmse")
     model.fit(X, Y, epochs=2, validation_data=(X, Y), callbacks=[export], verbose=0)
-    rows = run_dir.read_history(tmp_path / "history.csv")
+    rows = history_file.read_history(tmp_path / "history.csv")
     assert [row["val_rmse"] for row in rows] == pytest.approx(model.history.history["val_rmse"])
     with pytest.raises(ValueError, match="Received: score='mae'"):
         callbacks.CurveExport(tmp_path, score="mae")

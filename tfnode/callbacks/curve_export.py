@@ -6,15 +6,9 @@ import time
 import keras
 
 from tfnode import plots
+from tfnode.history_file import SCORES, history_columns, read_history, write_history
 from tfnode.optimization import last_learning_rate
-from tfnode.run_dir import (
-    CURVES,
-    HISTORY,
-    SCORES,
-    history_columns,
-    read_history,
-    write_history,
-)
+from tfnode.run_dir import CURVES, HISTORY
 
 
 class CurveExport(keras.callbacks.Callback):

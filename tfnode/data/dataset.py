@@ -26,7 +26,7 @@ class Dataset(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
-    # By which of `tfnode.run_dir.SCORES` models of these data are judged.
+    # By which of `tfnode.history_file.SCORES` models of these data are judged.
     score = "accuracy"
 
     @staticmethod

@@ -128,7 +128,7 @@ class NormalizingFlow(keras.Model):
         return self._functions["from_normal"](self._batch("z", z))
 
     def _batch(self, name, x):
-        """A batch of samples as a tensor, or an error; retracing forgets other shapes' axes."""
+        """A tensor of the shape of a batch, which retracing would relax, or an error."""
         x, expected = tf.cast(x, self.compute_dtype), tf.TensorShape([None, *self.sample_shape])
         if not x.shape.is_compatible_with(expected):
             raise ValueError(

@@ -70,7 +70,6 @@ def parser(topic, description):
     result.add_argument(
         "--overwrite", action="store_true", help="replace the results that are in the folder"
     )
-    result.set_defaults(topic=topic)
     result.add_argument("--seed", type=at_least(0), default=0, help="first seed (%(default)s)")
     result.add_argument(
         "--quick",
@@ -109,10 +108,10 @@ def main(parser, run, arguments=None) -> int:
         arguments: Those of the command line, a list; `None` for the process's own.
     """
     options = parser.parse_args(arguments)
-    topic, overwrite = vars(options).pop("topic"), vars(options).pop("overwrite")
-    out = pathlib.Path(options.out or f"logs/{topic}{'_quick' if options.quick else ''}")
-    options.out = str(out)
-    if (out / RESULTS).exists() and not overwrite:
+    topic = parser.prog.rpartition(".")[2]
+    options.out = options.out or f"logs/{topic}{'_quick' if options.quick else ''}"
+    out = pathlib.Path(options.out)
+    if (out / RESULTS).exists() and not options.overwrite:
         print(
             f"{parser.prog}: There are results in {out}. Choose another --out, or have them "
             "replaced with --overwrite.",
@@ -127,7 +126,8 @@ def main(parser, run, arguments=None) -> int:
         record = provenance(distribution.use_devices("none"))
         start = time.perf_counter()
         results = run(options)
-        settings = {name: value for name, value in vars(options).items() if name != "out"}
+        ours = ("out", "overwrite")
+        settings = {name: value for name, value in vars(options).items() if name not in ours}
         record |= {
             "command": parser.prog,
             "settings": settings,

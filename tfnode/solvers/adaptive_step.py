@@ -5,16 +5,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfnode.solvers import step_control
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, dense_weights, increment, stages
 from tfnode.solvers.trajectory import Stats, Trajectory, nan_where
-
-# The controller: the next step is the last one times
-# SAFETY * ratio^(-(INTEGRAL + PROPORTIONAL) / k) * previous_ratio^(PROPORTIONAL / k).
-SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.9, 0.1
-SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
-SMALLEST_PREVIOUS = 0.1  # One very good step shall not brake the one after the next.
 
 
 class Progress(NamedTuple):
@@ -207,7 +202,8 @@ class AdaptiveStep(RungeKutta):
         h = t - now.t
         ks, qs = stages(self.tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
         y = add(now.y, increment(self.tableau.b, h, ks))
-        ratio = self._ratio(increment(self.tableau.b_error, h, ks), now.y, y, h.dtype)
+        error = increment(self.tableau.b_error, h, ks)
+        ratio = step_control.ratio(error, now.y, y, self.rtol, self.atol, h.dtype)
         accept = ratio <= 1.0  # NaN is not.
         q = add(now.q, increment(self.tableau.b, h, qs)) if now.q else now.q
         if self.tableau.first_same_as_last:
@@ -220,16 +216,11 @@ class AdaptiveStep(RungeKutta):
     def advance(self, now, trial):
         """Where the solve is after a trial, with the size of the next step."""
         ratio, accept, dtype = trial.ratio, trial.accept, trial.h.dtype
-        k = self.tableau.order  # The order of the embedded solution, plus one.
-        power = tf.maximum(ratio, 1e-10) ** (-(INTEGRAL + PROPORTIONAL) / k)
-        power *= tf.maximum(now.ratio, SMALLEST_PREVIOUS) ** (PROPORTIONAL / k)
-        factor = tf.clip_by_value(SAFETY * power, SMALLEST_FACTOR, LARGEST_FACTOR)
-        factor = tf.where(tf.math.is_finite(ratio), factor, SMALLEST_FACTOR)
-        factor = tf.where(accept, factor, tf.minimum(factor, SAFETY))
+        factor = step_control.factor(ratio, now.ratio, accept, self.tableau.order)
         size = tf.abs(trial.h) * factor
         # A step that was cut to land says nothing against the size it was cut from.
         size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
-        resolution = 8.0 * _epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
+        resolution = 8.0 * step_control.epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
         size = tf.where(~accept & (size <= resolution), tf.zeros_like(size), size)
         control = tf.stop_gradient(tf.stack([size, tf.where(accept, ratio, now.ratio)]))
         step = tf.cast(accept, tf.int32)
@@ -271,14 +262,6 @@ class AdaptiveStep(RungeKutta):
             parallel_iterations=1,
         )
 
-    def _ratio(self, error, y, y_new, dtype):
-        """The error in units of the tolerance: root mean square over all components."""
-        scaled = [
-            e / (self.atol + self.rtol * tf.maximum(tf.abs(a), tf.abs(b)))
-            for e, a, b in zip(error, y, y_new)
-        ]
-        return tf.stop_gradient(_rms(scaled, dtype))
-
     def initial_step(self, field, t, y, derivative, span):
         """The size of the first step, without sign, and the evaluations it took to find.
 
@@ -294,26 +277,8 @@ class AdaptiveStep(RungeKutta):
         """
         if self.first_step is not None:
             return tf.constant(self.first_step, span.dtype), 0
-        scale = [self.atol + self.rtol * tf.abs(x) for x in y]
-        d0 = _rms([x / s for x, s in zip(y, scale)], span.dtype)
-        d1 = _rms([x / s for x, s in zip(derivative, scale)], span.dtype)
-        tiny = tf.constant(1e-6, span.dtype)
-        h0 = tf.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / d1)
-        # Not all of it, lest rounding take the time beyond the last one.
-        h0 = tf.stop_gradient(tf.minimum(h0, 0.99 * tf.abs(span)))
-        h0_signed = h0 * tf.sign(span)
-        probe = add(y, increment((1.0,), h0_signed, [derivative]))
-        second, _ = field(t + h0_signed, probe)
-        change = [(a - b) / s for a, b, s in zip(second, derivative, scale)]
-        steepest = tf.maximum(d1, _rms(change, span.dtype) / h0)
-        h1 = tf.where(
-            steepest <= 1e-15,
-            tf.maximum(tiny, h0 * 1e-3),
-            (0.01 / steepest) ** (1.0 / self.tableau.order),
-        )
-        h = tf.minimum(tf.minimum(100.0 * h0, h1), tf.abs(span))
-        # Where the field is not finite the first step shall fail, not this.
-        return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span))), 1
+        order = self.tableau.order
+        return step_control.first(field, t, y, derivative, span, self.rtol, self.atol, order), 1
 
     def _checked(self, results, now, failed):
         """The results, if all went well; else an error, or NaN where there are no errors."""
@@ -364,14 +329,3 @@ def _where(condition, a, b):
     result = tf.where(condition, a, b)
     result.set_shape(b.shape)
     return result
-
-
-def _rms(tensors, dtype):
-    """Root mean square over the elements of all tensors; 0 where there are none."""
-    total = tf.add_n([tf.cast(tf.reduce_sum(tf.square(x)), dtype) for x in tensors])
-    size = tf.add_n([tf.cast(tf.size(x), dtype) for x in tensors])
-    return tf.sqrt(total / tf.maximum(size, 1.0))
-
-
-def _epsilon(dtype):
-    return 1.2e-7 if dtype == tf.float32 else 2.3e-16

@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from tfnode.solvers import step_control
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, increment, stages
@@ -154,7 +155,7 @@ class FixedStep(RungeKutta):
             return self.num_steps
         # A whole number of steps must not become one more by rounding.
         exact = tf.abs(t1 - t0) / tf.cast(self.step_size, t0.dtype)
-        slack = 8.0 * exact * (1.2e-7 if t0.dtype == tf.float32 else 2.3e-16)
+        slack = 8.0 * exact * step_control.epsilon(t0.dtype)
         fits = exact <= MOST_STEPS
         check = tf.debugging.Assert(
             tf.reduce_all(fits),
