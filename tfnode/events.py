@@ -10,6 +10,7 @@ from tfnode.gradients.problem import gradients_or_zeros, inner
 from tfnode.integrate import solve
 from tfnode.solvers import step_control
 from tfnode.solvers.stages import add, increment, stages
+from tfnode.solvers.trajectory import checked
 from tfnode.system import System, converted
 
 ITERATIONS = 60
@@ -188,17 +189,18 @@ def _locate(solver, system, event, t0, direction):
     )
     element = tf.argmin(distances(signs, values_at(fraction)))
     time = now.t + fraction * h
-    message = (
+    time = checked(
+        time,
+        ~found,
         "No event: the event function kept its sign, or was NaN, until the solver failed or had "
         "spent its `max_steps`. Check the event function and `reverse_time`, or give the solver a "
-        "larger `max_steps`."
+        "larger `max_steps`.",
+        "time reached =",
+        now.t,
+        "last step size =",
+        now.h,
     )
-    check = tf.debugging.Assert(
-        found, [message, "Received: time reached =", now.t, "last step size =", now.h]
-    )
-    with tf.control_dependencies([] if check is None else [check]):
-        nan = tf.constant(float("nan"), time.dtype)
-        return tf.stop_gradient(tf.where(found, time, nan)), element
+    return tf.stop_gradient(time), element
 
 
 def _attach(system, event, time, element, states):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode.gradients.problem import Problem
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.trajectory import nan_where
+from tfnode.solvers.trajectory import checked
 from tfnode.system import System, converted
 
 
@@ -43,11 +43,13 @@ def odeint(
         tensors `num_evaluations`, `num_steps`, `num_rejected`.
 
     Raises:
-        ValueError: If the arguments do not fit: unknown solver or gradient, times that are
-            not 1-D, too few or not monotonic, a derivative unlike the state.
+        ValueError: If the arguments do not fit: unknown solver or gradient, or two that do not
+            go together, times that are not 1-D, too few or not monotonic, a derivative unlike
+            the state.
         TypeError: If a state or the times are not floating.
-        tf.errors.InvalidArgumentError: If times known only at run time are not monotonic; XLA
-            has no assertions: there the states after the first are NaN.
+        tf.errors.InvalidArgumentError: If times known only at run time are not monotonic, or
+            if the solve fails, see `tfnode.solvers`; XLA has no assertions: there the states
+            after the first are NaN.
 
     Example:
     ```python
@@ -83,6 +85,7 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None, 
 
 @tf.autograph.experimental.do_not_convert
 def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
+    gradient.check(solver)
     system = System(func, y0, integrand)
     if isinstance(t, (list, tuple)) and any(tf.is_tensor(x) for x in t):
         # NumPy, which takes other lists, would lose the gradients in the tensors.
@@ -142,10 +145,13 @@ def times_tensor(t, dtype):
         return times
     monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
     monotonic &= tf.reduce_all(tf.math.is_finite(times)) & (tf.size(times) > 1)
-    message = (
-        "The times `t` must be at least two, finite and strictly increasing or strictly decreasing."
-    )
-    check = tf.debugging.Assert(monotonic, [message, "Received: t =", times], summarize=20)
     # Where nothing can be raised, NaN goes through the solver into states and gradients.
-    with tf.control_dependencies([check] if check is not None else []):
-        return nan_where(~monotonic, times)
+    return checked(
+        times,
+        ~monotonic,
+        "The times `t` must be at least two, finite and strictly increasing or strictly "
+        "decreasing.",
+        "t =",
+        times,
+        summarize=20,
+    )

@@ -74,6 +74,23 @@ def test_data():
     assert "step 6: loss is nan. It is the data" in message
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_data_before_a_solver(solver, jit_compile):
+    """The solver's error, where there is one, comes before the loss."""
+    layers = [_block(solver, weight=0.1), keras.layers.Dense(1)]
+    message, taken = _message(layers, x=_with(X, 20, math.nan), jit_compile=jit_compile)
+    assert "It is the data" in message
+    assert taken == 8 if jit_compile else taken == 5
+
+
+def test_validation_data_before_a_solver():
+    validation = (_with(X, 0, math.nan), Y)
+    message, taken = _message([_block("rk4", weight=0.1)], validation_data=validation)
+    assert "It is the solver: RK4 failed" in message
+    assert taken == STEPS
+
+
 def test_a_learning_rate_that_is_too_high():
     message, _ = _message([keras.layers.Dense(1)], rate=1e4)
     assert "It is the optimizer: its steps are too long" in message
@@ -112,7 +129,8 @@ def _block(solver, weight=30.0, gradient="backprop"):
 def test_a_fixed_step_solver():
     block = _block(solvers.RK4(num_steps=20))
     message, _ = _message([block, keras.layers.Dense(1)])
-    assert f"It is the solver: the output of {block.name} is not finite, its input was" in message
+    assert "It is the solver: RK4 failed" in message
+    assert "time reached = 0" in message
     assert "RK4(num_steps=20, step_size=None) from 0 to 1" in message
     assert "The largest weight is 30" in message
 

@@ -348,6 +348,7 @@ PLACES = {
     "solve_compiled": (tf.function, lambda f: f),
     "solve_xla": (functools.partial(tf.function, jit_compile=True), lambda f: f),
     "all_compiled": (tf.function, tf.function),
+    "all_xla": (lambda f: f, functools.partial(tf.function, jit_compile=True)),
 }
 
 
@@ -355,8 +356,11 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_two_tapes(place, method):
     """First derivatives are right below a second tape, second ones are so or an error."""
-    if (place, method) == ("solve_xla", "backprop"):
-        pytest.skip("TensorFlow cannot differentiate a loop under XLA from outside.")
+    if method == "backprop" and "xla" in place:
+        pytest.skip(
+            "TensorFlow cannot differentiate a loop under XLA from outside, nor from inside twice "
+            "in float64."
+        )
     solve, around = PLACES[place]
     solver = solvers.Heun(num_steps=3)
     last = solve(curve(method, solver))
@@ -395,3 +399,30 @@ def test_two_tapes(place, method):
         error = tf.errors.OpError if "solve" in place else NotImplementedError
         with pytest.raises(error, match=f"{method}'?[ _]has[ _]no[ _]second[ _]derivatives"):
             derivatives(True)
+
+
+@pytest.mark.parametrize(
+    ("solver", "times"),
+    [
+        (solvers.RK4(num_steps=30), [0.0, 1.0]),
+        (solvers.RK4(), np.linspace(0.0, 1.0, 31)),
+        (solvers.Dopri5(rtol=1e-6, atol=1e-6), [0.0, 1.0]),
+    ],
+    ids=["steps", "intervals", "adaptive"],
+)
+def test_second_derivative_under_xla(solver, times):
+    """Of y = 2 / (1 + 2 w), the solution of dy/dt = -w y^2 at 1."""
+    w = tf.Variable(0.7)
+
+    @tf.function(jit_compile=True)
+    def derivative():
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                y0 = tf.constant([2.0])
+                y = tfnode.odeint(
+                    lambda t, y: -w * y * y, y0, times, solver=solver, gradient="backprop"
+                )[-1, 0]
+            slope = inner.gradient(y, w)
+        return outer.gradient(slope, w)
+
+    np.testing.assert_allclose(derivative(), 16.0 / 2.4**3, rtol=1e-3)

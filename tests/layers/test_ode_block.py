@@ -602,3 +602,10 @@ def test_mirrored_strategy():
         assert counts == [4, 16, 4, 0]
     assert two["costs"] == {name: 2 * count for name, count in one["costs"].items()}
     assert set(two["reset"].values()) == {0}
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "backprop"])
+def test_a_gradient_that_does_not_go_with_the_solver(gradient):
+    """When built, not when first differentiated."""
+    with pytest.raises(ValueError, match="Use 'adjoint' instead. Received: solver="):
+        tfnode.ODEBlock(tfnode.layers.DenseDynamics(4), solver="bdf", gradient=gradient)

@@ -146,7 +146,7 @@ def test_failure_is_an_error(mode, case):
             run()
 
 
-@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 @pytest.mark.parametrize("case", ["blows up", "too few steps", "NaN from the start"])
 def test_no_gradient_of_a_failed_solve_under_xla(case, gradient):
     """Not even of a loss that is linear, whose own derivative does not see the NaN."""

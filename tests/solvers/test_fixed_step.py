@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,6 +104,97 @@ def test_more_steps_than_can_be_counted(size, gradient):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"step_size.*Received"):
             function()
     assert np.isnan(tf.function(solve, jit_compile=True)()[1])
+
+
+MODES = {
+    "eager": lambda f: f,
+    "function": tf.function,
+    "xla": lambda f: tf.function(f, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+@pytest.mark.parametrize(
+    ("times", "steps", "facts"),
+    [
+        ([0.0, 2.0], 1, (0.0, 0, 2.0)),
+        ([0.0, 2.0], 20, (0.7, 7, 0.1)),
+        ([0.0, 0.5, 2.0], 20, (0.725, 23, 0.075)),
+        ([2.0, 0.0], 20, (2.0, 0, -0.1)),
+    ],
+    ids=str,
+)
+def test_failure_is_an_error(mode, gradient, times, steps, facts):
+    """The field is NaN after 0.72."""
+
+    @MODES[mode]
+    def run():
+        y0 = tf.constant([1.0])
+        with tf.GradientTape() as tape:
+            tape.watch(y0)
+            ys = tfnode.odeint(
+                lambda t, y: tf.where(t > 0.72, np.nan, -1.0) * y,
+                y0,
+                times,
+                solver=solver("midpoint", num_steps=steps),
+                gradient=gradient,
+            )
+        return ys, tape.gradient(ys, y0)
+
+    if mode == "xla":
+        ys, slope = run()
+        assert np.isnan(ys[1:]).all()
+        assert np.isnan(slope).all()
+        return
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Midpoint failed") as error:
+        run()
+    names = ("time reached", "steps", "last step size")
+    pattern = ".*?".join(rf"{name} =[^-\d]*([-.\d]+)" for name in names)
+    found = re.search(pattern, str(error.value), re.DOTALL)
+    np.testing.assert_allclose([float(x) for x in found.groups()], facts, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["function", "xla"])
+def test_failure_of_the_backward_solve(mode):
+    """The field is finite everywhere, its derivative nowhere."""
+
+    @tf.custom_gradient
+    def decay(y):
+        return -y, lambda upstream: upstream * float("nan")
+
+    @MODES[mode]
+    def run():
+        y0 = tf.constant([1.0])
+        with tf.GradientTape() as tape:
+            tape.watch(y0)
+            y = tfnode.odeint(lambda t, y: decay(y), y0, [0.0, 1.0], solver="rk4")[-1]
+        return y, tape.gradient(y, y0)
+
+    if mode == "xla":
+        y, slope = run()
+        assert np.isfinite(y)
+        assert np.isnan(slope)
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="RK4 failed"):
+            run()
+
+
+@pytest.mark.parametrize("name", ["rk4", "dopri5"])
+def test_gradients_that_arrive_as_nan_are_no_failure_of_the_solve(name):
+    """As where a loss that was scaled for float16 overflows: Keras waits for NaN."""
+    w = tf.Variable(0.5)
+
+    @tf.function
+    def run():
+        y0 = tf.constant([1.0])
+        with tf.GradientTape() as tape:
+            tape.watch(y0)
+            y = tfnode.odeint(lambda t, y: -w * y, y0, [0.0, 1.0], solver=name)[-1]
+        return tape.gradient(y, [y0, w], tf.constant([np.inf]))
+
+    for result in run():
+        assert np.isnan(result).all()
 
 
 def test_many_steps_do_not_grow_the_graph():

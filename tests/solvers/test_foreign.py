@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,8 +65,25 @@ def test_stiff_problem_and_failure():
     np.testing.assert_allclose(ys[-1], np.cos([3.0]), atol=1e-4)
     # An explicit method needs about 1e4 * 3 / 3.3 steps for stability alone.
     assert int(stats.num_evaluations) < 2000
-    with pytest.raises(tf.errors.InvalidArgumentError, match="bdf failed"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bdf failed") as error:
         solve(max_steps=3)
+    facts = re.search(
+        r"on the way to the time\] \[3\] \[last step size =\] \[(.*?)\]", str(error.value)
+    )
+    assert 0.0 < float(facts.group(1)) < 0.1
+
+
+def test_budget_of_bdf_is_for_the_whole_solve():
+    def solve(outputs):
+        method = tfnode.solvers.BDF(rtol=1e-4, atol=1e-4, max_steps=40)
+        times = np.linspace(0.0, 3.0, outputs)
+        return tf.function(
+            lambda: tfnode.odeint(lambda t, y: -y, tf.ones(1), times, solver=method)
+        )()
+
+    np.testing.assert_allclose(solve(2)[-1], np.exp([-3.0]), atol=1e-3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="on the way to the time"):
+        solve(20)  # BDF lands on each.
 
 
 def test_config():

@@ -15,6 +15,8 @@ KEEP_EVERY = 32
 # Weights that have grown by more are a sign of an optimizer whose steps are too long.
 GROWTH = 100.0
 
+BAD_DATA = "It is the data: there are values in them that are not finite."
+
 
 class Diverged(ArithmeticError):
     """A loss that is no number any more; the message says where it came from."""
@@ -50,11 +52,11 @@ class Divergence(keras.callbacks.Callback):
         self._largest = _largest(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+        self._epoch, self._taken = epoch, 0
         self._keep(0)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = batch + 1
+        step = self._taken = batch + 1
         if not logs:  # Taken before the run was resumed.
             if self._kept:
                 self._kept = step, self._kept[1]
@@ -91,8 +93,12 @@ class Divergence(keras.callbacks.Callback):
         if "assertion failed" not in str(error):
             return None
         bad = not_finite(self.model)
+        # Of the step that was not taken; none, if it was in the validation.
+        batch = self.batches(self._epoch).skip(self._taken).take(self._taken < self.params["steps"])
         if bad:
             cause = self._of_optimizer(f"weights of {bad[0].name} are not finite")
+        elif not all(np.isfinite(x).all() for x, _ in batch):
+            cause = BAD_DATA
         else:
             cause = self._of_solver(short(error))
         return Diverged(f"Training diverged in epoch {self._epoch + 1}. {cause}")
@@ -139,7 +145,7 @@ class Divergence(keras.callbacks.Callback):
     def _in_forward(self, x):
         """The loss was not finite, with weights that were."""
         if not np.isfinite(x).all():
-            return "It is the data: there are values in them that are not finite."
+            return BAD_DATA
         layers = self.model.layers
         look = tf.function(keras.Model(self.model.inputs, [layer.output for layer in layers]))
         try:

@@ -19,6 +19,7 @@ from tfnode.gradients.problem import (
     vjp,
 )
 from tfnode.solvers.foreign import drivable
+from tfnode.solvers.trajectory import finite
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -82,11 +83,10 @@ class Adjoint(Gradient):
 
             def grad(*cotangents, variables=()):
                 solver = problem.solver if self.solver is None else drivable(self.solver)
-                arriving, factor = _normalized(cotangents) if problem.narrow else (cotangents, None)
+                arriving, factor = _normalized(cotangents, problem.narrow)
                 with unrecorded(solver):
                     gradients = _backward(problem, solver, sources, trajectory.states, arriving)
-                if factor is not None:
-                    gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
+                gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
                 gradients = self.first_order_only(gradients, [*inputs, *cotangents])
                 # `variables` are among the sources already.
                 return (gradients, [None] * len(variables)) if variables else gradients
@@ -97,18 +97,22 @@ class Adjoint(Gradient):
         return self.refuse_lists(outputs, lists), stats[0]
 
 
-def _normalized(cotangents):
-    """The cotangents divided by their largest value, and the factor that undoes it.
+def _normalized(cotangents, narrow):
+    """The cotangents for the backward solve, and the factor to its gradients.
 
-    A loss scaled for float16 brings cotangents up to where float16 ends, which is how Keras
-    finds the scale. Where it was too much the gradients must be NaN, for Keras to lower it:
-    an adaptive solver would report that it failed. Gradients are linear in the cotangents.
+    Cotangents that are not finite are a failure of what comes after the solve: they make the
+    gradients NaN, while the backward solve, which would report a failure of its own, gets zeros.
+    So does Keras, too, find the scale of a loss for float16. Where the field is that narrow, what
+    the solve gets is divided by its largest value: gradients are linear in the cotangents.
     """
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(c)) for c in cotangents])
-    largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
-    scale = tf.where(finite & (largest > 0.0), largest, 1.0)
-    normalized = [tf.where(finite, c / tf.cast(scale, c.dtype), 0.0) for c in cotangents]
-    return normalized, tf.where(finite, scale, math.nan)
+    fine = finite(cotangents)
+    scale = tf.ones([])
+    if narrow:
+        largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
+        scale = tf.where(fine & (largest > 0.0), largest, 1.0)
+        cotangents = [c / tf.cast(scale, c.dtype) for c in cotangents]
+    cotangents = [tf.where(fine, c, tf.zeros_like(c)) for c in cotangents]
+    return cotangents, tf.where(fine, scale, math.nan)
 
 
 def _backward(problem, solver, sources, states, cotangents):

@@ -3,7 +3,6 @@
 import keras
 
 from tfnode.gradients.problem import Gradient, Problem
-from tfnode.solvers.foreign import Foreign
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -12,18 +11,30 @@ class Backprop(Gradient):
 
     Memory: every evaluation of the vector field, so it grows with the number of steps.
     Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; but
-    under XLA, of more than one step, TensorFlow's own error in most cases.
+    under XLA mostly an error of TensorFlow's own in float64, and where there are more than two
+    times with adaptive steps, or with several fixed steps from one to the next.
     When not to use: with many steps, or a vector field whose activations are large;
     under XLA where the number of steps is known only at run time; with BDF, whose Newton
     iterations stop long before their derivatives have converged.
 
     Raises:
-        ValueError: From a solve with TFP's `BDF`, or ours.
+        ValueError: Where it is used with TFP's `BDF`, or ours.
     """
 
+    def check(self, solver):
+        if hasattr(solver, "tableau"):
+            return
+        # Slow to load, and there already where it is needed.
+        import tensorflow_probability as tfp
+
+        if isinstance(solver, tfp.math.ode.BDF):
+            raise ValueError(
+                "The gradient 'backprop' is wrong for BDF, whose Newton iterations stop before "
+                "their derivatives have converged. Use 'adjoint' instead. "
+                f"Received: solver={solver}"
+            )
+
     def solve(self, problem: Problem):
-        if isinstance(problem.solver, Foreign):
-            _refuse_bdf(problem.solver.solver)
         trajectory = problem.solver.integrate(
             problem.field,
             problem.y0,
@@ -32,15 +43,3 @@ class Backprop(Gradient):
             final_only=problem.final_only,
         )
         return [*trajectory.states, *trajectory.quadratures], trajectory.stats
-
-
-def _refuse_bdf(solver):
-    # Slow to load, and there already where this is called.
-    import tensorflow_probability as tfp
-
-    if isinstance(solver, tfp.math.ode.BDF):
-        raise ValueError(
-            "The gradient 'backprop' is wrong for BDF, whose Newton iterations stop before "
-            "their derivatives have converged. Use 'adjoint' instead. "
-            f"Received: solver={solver}"
-        )

@@ -42,7 +42,7 @@ class Checkpoint(Gradient):
         max_states: The most states to keep, an even int of at least 2.
 
     Raises:
-        ValueError: If `max_states` is out of range; from a solve with a solver that is
+        ValueError: If `max_states` is out of range; where it is used with a solver that is
             none of `tfnode.solvers`' Runge-Kutta methods.
 
     Reference: Hairer, Lubich, Wanner, *Geometric Numerical Integration* (2006), section
@@ -66,13 +66,14 @@ class Checkpoint(Gradient):
     def get_config(self):
         return {"max_states": self.max_states}
 
-    def solve(self, problem: Problem):
-        if not hasattr(problem.solver, "tableau"):
+    def check(self, solver):
+        if not hasattr(solver, "tableau"):
             raise ValueError(
                 "The gradient 'checkpoint' needs a Runge-Kutta solver of `tfnode.solvers`, since "
-                "others do not tell their steps. Use 'adjoint' instead. "
-                f"Received: solver={problem.solver.solver}"
+                f"others do not tell their steps. Use 'adjoint' instead. Received: solver={solver}"
             )
+
+    def solve(self, problem: Problem):
         sources, lists = find_sources(problem)
         stats = []
 

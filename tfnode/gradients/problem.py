@@ -72,6 +72,9 @@ class Gradient:
     the last time.
     """
 
+    def check(self, solver):
+        """Raises `ValueError` where solves by this solver cannot be differentiated this way."""
+
     def solve(self, problem: Problem):
         """Solves the problem so that the result is differentiable."""
         raise NotImplementedError

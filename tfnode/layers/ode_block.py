@@ -90,6 +90,7 @@ class ODEBlock(keras.layers.Layer):
         self.dynamics = dynamics
         self.solver = solvers.get(solver)
         self.gradient = gradients.get(gradient)
+        self.gradient.check(self.solver)
         self.times = tuple(float(t) for t in times)
         steps = [after - before for before, after in zip(self.times, self.times[1:])]
         finite = all(math.isfinite(t) for t in self.times)

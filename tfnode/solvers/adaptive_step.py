@@ -8,8 +8,8 @@ import tensorflow as tf
 from tfnode.solvers import step_control
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
-from tfnode.solvers.stages import add, dense_weights, increment, stages
-from tfnode.solvers.trajectory import Stats, Trajectory, nan_where
+from tfnode.solvers.stages import add, compiled_by_xla, dense_weights, increment, stages
+from tfnode.solvers.trajectory import Stats, Trajectory, checked, nan_where
 
 
 class Progress(NamedTuple):
@@ -282,28 +282,28 @@ class AdaptiveStep(RungeKutta):
 
     def _checked(self, results, now, failed):
         """The results, if all went well; else an error, or NaN where there are no errors."""
-        message = (
+        results = checked(
+            results,
+            failed,
             f"{type(self).__name__} failed: the budget of steps is spent, the step is below the "
             "resolution of time, or the state or its derivative is not finite. Try looser "
             "tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
-            "check the dynamics for NaN."
+            "check the dynamics for NaN.",
+            "time reached =",
+            now.t,
+            "accepted steps =",
+            now.accepted,
+            "rejected steps =",
+            now.rejected,
+            "last step size =",
+            now.h,
         )
-        check = tf.debugging.Assert(
-            ~failed,
-            [
-                message,
-                "Received: time reached =",
-                now.t,
-                "accepted steps =",
-                now.accepted,
-                "rejected steps =",
-                now.rejected,
-                "last step size =",
-                now.h,
-            ],
-        )
-        with tf.control_dependencies([] if check is None else [check]):
-            return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
+        if not compiled_by_xla():
+            return results
+        # Where no step was accepted, nothing else takes the NaN to what the field depends on.
+        states, quadratures = results
+        lost = [tf.where(failed, x, tf.zeros_like(x)) for x in now.derivative[0]]
+        return [x + nan_where(failed, y) for x, y in zip(states, lost)], quadratures
 
     def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
         # Step sizes count as constants, but for steps that land on a requested time.

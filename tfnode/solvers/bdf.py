@@ -13,14 +13,16 @@ class BDF(tfp.math.ode.BDF):
     the dense Jacobian of the whole flattened state, batch included, so it is for small
     systems, and that state's shape must be known when a function is traced: in `fit`, use
     batches of a fixed size (`tf.data.Dataset.batch(..., drop_remainder=True)`). A failed
-    solve is an error, as with the other solvers, though without the time reached and the
-    step size, which TFP does not tell. In `Stats` the evaluations are TFP's count, which
-    leaves out those of Jacobians, and the steps are -1, since it does not tell them.
+    solve is an error, as with the other solvers; in place of the time reached it has the
+    requested one that lay ahead, since TFP does not tell more. In `Stats` the evaluations
+    are TFP's count, which leaves out those of Jacobians, and the steps are -1, since it
+    does not tell them.
 
     Args:
         rtol: Relative tolerance, positive.
         atol: Absolute tolerance, positive.
-        max_steps: Budget of steps between two requested times, an int of at least 1.
+        max_steps: Budget of steps for the whole solve, rejected ones included, an int of
+            at least 1.
 
     Raises:
         ValueError: If an argument is out of range; from a solve whose state has a shape

@@ -8,9 +8,9 @@ import tensorflow as tf
 from tfnode.solvers import step_control
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
-from tfnode.solvers.stages import add, increment, stages
+from tfnode.solvers.stages import add, compiled_by_xla, increment, stages
 from tfnode.solvers.tableau import ButcherTableau
-from tfnode.solvers.trajectory import Stats, Trajectory
+from tfnode.solvers.trajectory import Stats, Trajectory, checked, finite
 
 # Up to this many steps are written out, which spares the graph a loop. More are a loop,
 # so that neither the time to trace and compile nor the memory grows with their number.
@@ -24,8 +24,10 @@ class FixedStep(RungeKutta):
     """Explicit Runge-Kutta with steps of a fixed size.
 
     Every interval `[t[i], t[i+1]]` of the requested times is cut into equal steps, so the
-    solution lands on the times and the vector field is never evaluated outside them. With no
-    error to control, a state that overflows or becomes NaN is the result, not a failure.
+    solution lands on the times and the vector field is never evaluated outside them. There is no
+    error to control; but a state that is not finite at the end raises
+    `tf.errors.InvalidArgumentError` with the time reached, the steps, their size and what to try.
+    XLA has no assertions: there the states after the first are NaN instead.
 
     Args:
         num_steps: Steps in each interval, an int of at least 1. Default 1.
@@ -81,14 +83,17 @@ class FixedStep(RungeKutta):
             known = tf.get_static_value(total)
             recorder = Recorder(max_states, None if known is None else int(known))
         record = () if recorder is None else recorder.start(y0, times.dtype)
+        # Where the last step that had a finite state began, its size and its number: for the
+        # error, which XLA does not have.
+        last = [] if compiled_by_xla() else [tf.zeros([2], times.dtype), zero]
 
-        def interval(i, t0, t1, n, y, q, record):
+        def interval(i, t0, t1, n, y, q, record, last):
             steps = self._steps(t0, t1)
             h = (t1 - t0) / tf.cast(steps, t0.dtype)
             if self.step_size is not None:  # More than `MOST_STEPS`, where nothing can be raised.
                 h = tf.where(tf.abs(h) < 1.01 * self.step_size, h, math.nan)
 
-            def step(j, n, y, q, record):
+            def step(j, n, y, q, record, last):
                 t = t0 + tf.cast(j, h.dtype) * h
                 end = tf.where(tf.equal(j + 1, steps), t1, t0 + tf.cast(j + 1, h.dtype) * h)
                 # Where the two agree for constant times, XLA's compiler drops the choice, and
@@ -97,57 +102,74 @@ class FixedStep(RungeKutta):
                 if recorder is not None:
                     reached = i + 1 + tf.cast(tf.equal(j + 1, steps), tf.int32)
                     record = recorder.write(record, n, t, h, reached, y)
+                if last:
+                    now = [tf.stop_gradient(tf.stack([t, h])), n]
+                    last = [tf.where(finite(y), a, b) for a, b in zip(now, last)]
                 y, q = self._step(field, t, end, y, q, h)
-                return j + 1, n + 1, y, q, record
+                return j + 1, n + 1, y, q, record, last
 
             if isinstance(steps, int) and steps <= UNROLLED_STEPS:
                 for j in range(steps):
-                    _, n, y, q, record = step(j, n, y, q, record)
-                return n, y, q, record
+                    _, n, y, q, record, last = step(j, n, y, q, record, last)
+                return n, y, q, record, last
             return tf.while_loop(
                 lambda j, *_: j < steps,
                 step,
-                (zero, n, y, q, record),
+                (zero, n, y, q, record, last),
                 maximum_iterations=steps if isinstance(steps, int) else None,
                 # More would let the states run ahead of the quadratures, whose pending steps
                 # would then hold their activations: memory would grow with the steps.
                 parallel_iterations=1,
             )[1:]
 
-        if self._unrolled(intervals):
-            states, n, y, q = [y0], zero, y0, quadratures
-            for i in range(intervals):
-                n, y, q, record = interval(i, times[i], times[i + 1], n, y, q, record)
-                states.append(y)
-            if not final_only:
-                y = [tf.stack(component) for component in zip(*states)]
-            return Trajectory(y, q, stats, record=recorder and recorder.finish(record))
+        if isinstance(intervals, int) and intervals == 1:
+            t0, t1 = tf.unstack(times, 2)
+            _, y, q, record, last = interval(0, t0, t1, zero, y0, quadratures, record, last)
+            results = y if final_only else [tf.stack(pair) for pair in zip(y0, y)]
+            return self._finished(results, y, q, stats, recorder, record, last)
 
         arrays = []
         if not final_only:
             arrays = [tf.TensorArray(x.dtype, intervals + 1, element_shape=x.shape) for x in y0]
             arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
 
-        def body(i, n, y, q, arrays, record):
-            # Unlike a gather, a slice has a dense gradient.
-            t0, t1 = tf.unstack(tf.slice(times, [i], [2]))
-            n, y, q, record = interval(i, t0, t1, n, y, q, record)
-            arrays = [array.write(i + 1, x) for array, x in zip(arrays, y)]
-            return i + 1, n, y, q, arrays, record
+        # Slices have no second derivatives under XLA, and gathers no dense ones.
+        ends = tf.TensorArray(times.dtype, intervals + 1, element_shape=[], clear_after_read=False)
+        ends = ends.unstack(times)
 
-        _, _, y, q, arrays, record = tf.while_loop(
+        def body(i, n, y, q, arrays, record, last):
+            t0, t1 = ends.read(i), ends.read(i + 1)
+            n, y, q, record, last = interval(i, t0, t1, n, y, q, record, last)
+            arrays = [array.write(i + 1, x) for array, x in zip(arrays, y)]
+            return i + 1, n, y, q, arrays, record, last
+
+        _, _, y, q, arrays, record, last = tf.while_loop(
             lambda i, *_: i < intervals,
             body,
-            (zero, zero, y0, quadratures, arrays, record),
+            (zero, zero, y0, quadratures, arrays, record, last),
             maximum_iterations=intervals,
             parallel_iterations=1,
         )
-        states = y if final_only else [a.stack() for a in arrays]
-        return Trajectory(states, q, stats, record=recorder and recorder.finish(record))
+        results = y if final_only else [a.stack() for a in arrays]
+        return self._finished(results, y, q, stats, recorder, record, last)
 
-    def _unrolled(self, intervals):
-        static = isinstance(intervals, int) and self.num_steps is not None
-        return static and intervals * self.num_steps <= UNROLLED_STEPS
+    def _finished(self, states, y, q, stats, recorder, record, last):
+        """The trajectory, if the last state `y` is finite: one that is not stays so."""
+        failed = ~finite(y)
+        facts = []
+        if last:
+            (t, h), steps = tf.unstack(last[0]), last[1]
+            facts = ["time reached =", t, "steps =", steps, "last step size =", h]
+        states, q = checked(
+            [states, q],
+            failed,
+            f"{type(self).__name__} failed: the state or its derivative is not finite. Try more "
+            "steps, float64, or a solver that chooses its steps, and check the initial state and "
+            "the dynamics for NaN.",
+            *facts,
+        )
+        record = recorder and recorder.finish(record)
+        return Trajectory(states, q, stats, record=record, failed=failed)
 
     def _steps(self, t0, t1):
         """Steps in the interval from `t0` to `t1`: an int where it is known."""

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfnode.solvers.trajectory import Stats, Trajectory, nan_where
+from tfnode.solvers.trajectory import Stats, Trajectory, checked
 
 
 def drivable(solver):
@@ -51,17 +51,21 @@ class Foreign:
         )
         # Times that are NaN, as they are under XLA where they do not fit, are no failure to BDF.
         failed = (results.diagnostics.status < 0) | tf.math.is_nan(elapsed[-1])
-        check = tf.debugging.Assert(
-            ~failed,
-            [
-                f"{self.solver.name} failed. Try looser tolerances or float64. Received: status =",
-                results.diagnostics.status,
-                "evaluations =",
-                results.diagnostics.num_ode_fn_evaluations,
-            ],
+        # Times that `BDF` has not set out for are zeros.
+        target = tf.cast(tf.reduce_max(results.times), times.dtype)
+        states = checked(
+            list(results.states),
+            failed,
+            f"{self.solver.name} failed: the budget of steps is spent, because the tolerances are "
+            "too tight for it or the state or its derivative is not finite. Try looser tolerances, "
+            "a larger budget or float64, and check the dynamics for NaN.",
+            "on the way to the time",
+            start + direction * target,
+            "last step size =",
+            getattr(results.solver_internal_state, "step_size", "unknown"),
+            "evaluations =",
+            results.diagnostics.num_ode_fn_evaluations,
         )
-        with tf.control_dependencies([] if check is None else [check]):
-            states = [nan_where(failed, x) for x in results.states]
         final = [x[-1] for x in states]
         if final_only:
             outputs = final[:size]

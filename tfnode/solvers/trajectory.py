@@ -41,6 +41,29 @@ class Trajectory(NamedTuple):
     failed: Any = False
 
 
+def checked(results, failed, message, *facts, summarize=3):
+    """The results, if all went well; else an error, or NaN where XLA has none.
+
+    Args:
+        results: Any structure of float tensors.
+        failed: A boolean scalar.
+        message: What was expected, and what to do.
+        facts: What was received: texts and tensors, in turns.
+        summarize: How many elements of each tensor are shown.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If `failed`.
+    """
+    check = tf.debugging.Assert(~failed, [f"{message} Received:", *facts], summarize)
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
+
+
+def finite(tensors):
+    """Whether no element of a list of tensors is NaN or infinite, a boolean scalar."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in tensors])
+
+
 def nan_where(failed, x):
     """`x`, a float tensor, or NaN if something failed that could not be raised.
 
