@@ -93,8 +93,10 @@ class Divergence(keras.callbacks.Callback):
         if "assertion failed" not in str(error):
             return None
         bad = not_finite(self.model)
-        # Of the step that was not taken; none, if it was in the validation.
-        batch = self.batches(self._epoch).skip(self._taken).take(self._taken < self.params["steps"])
+        # That of the step that failed; none, if it was the validation.
+        steps = self.params["steps"]
+        in_validation = steps is not None and self._taken == steps
+        batch = self.batches(self._epoch).skip(self._taken).take(0 if in_validation else 1)
         if bad:
             cause = self._of_optimizer(f"weights of {bad[0].name} are not finite")
         elif not all(np.isfinite(x).all() for x, _ in batch):
