@@ -132,6 +132,39 @@ def test_float16_adjoint_does_not_depend_on_the_loss_scale(scale):
         np.testing.assert_allclose(b, a, atol=5e-3 * np.abs(a).max())
 
 
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_float16_sums_over_a_large_batch(gradient):
+    """Of 4096 products of 50, which have a mean that float16 can hold, and a sum that it cannot."""
+    y0 = tf.fill([4096, 1], tf.constant(50.0, tf.float16))
+    w = tf.Variable(tf.zeros([1, 1], tf.float16))
+    with tf.GradientTape() as tape:
+        y = odeint(lambda t, y: y @ w, y0, [0.0, 1.0], solver="rk4", gradient=gradient)[-1]
+        loss = tf.reduce_mean(tf.cast(y, tf.float32))
+    np.testing.assert_allclose(tape.gradient(loss, w), [[50.0]], rtol=1e-2)
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_float16_dynamics_in_a_block_of_float32_find_their_loss_scale(solver):
+    block = ODEBlock(keras.layers.Dense(3, dtype="mixed_float16"), solver=solver)
+    model = keras.Sequential([keras.Input((3,)), block, keras.layers.Dense(1)])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2), 2.0**30)
+    model.compile(optimizer, "mse", jit_compile=False)
+    losses = model.fit(X, Y, batch_size=16, epochs=40, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_solution_beyond_float16(solver):
+    y0 = tf.zeros([1], tf.float16)
+
+    def solve():
+        return odeint(lambda t, y: 6e4 * tf.ones_like(y), y0, [0.0, 2.0], solver=solver)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too large for the dtype"):
+        solve()
+    assert np.isnan(tf.function(solve, jit_compile=True)()).all()
+
+
 def test_failed_backward_solve_under_xla_gives_no_gradient():
     """NaN in the parameters' gradients too, rather than what was summed up to the failure."""
     w = tf.Variable([1.0, 2.0])

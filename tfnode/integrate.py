@@ -49,7 +49,7 @@ def odeint(
         TypeError: If a state or the times are not floating.
         tf.errors.InvalidArgumentError: If times known only at run time are not monotonic, or
             if the solve fails, see `tfnode.solvers`; XLA has no assertions: there the states
-            after the first are NaN.
+            are NaN, except the first where `t` has two times.
 
     Example:
     ```python
@@ -104,7 +104,6 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
         time_gradient=tf.is_tensor(t),
         final_only=final_only or stack,
         on_backward=on_backward,
-        narrow=system.narrow,
     )
     outputs, stats = gradient.solve(problem)
     states, quadratures = outputs[: len(system.y0)], outputs[len(system.y0) :]
@@ -112,7 +111,7 @@ def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
         states = [tf.stack(pair) for pair in zip(system.y0, states)]
     direction = tf.cast(tf.sign(times[-1] - times[0]), system.time_dtype)
     integral = direction * quadratures[0] if quadratures else tf.zeros([], system.time_dtype)
-    return system.pack(states), integral, stats
+    return system.result(states), integral, stats
 
 
 def times_tensor(t, dtype):

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
+from tfnode.solvers.trajectory import checked, finite
+
 
 def converted(func):
     """The function as AutoGraph sees it here: it shall convert what the user wrote only."""
@@ -25,7 +27,6 @@ class System:
     Attributes:
         y0: List of tensors, the initial state.
         time_dtype: That of the times.
-        narrow: See `Problem`.
     """
 
     def __init__(self, func, y0, integrand=None):
@@ -37,7 +38,6 @@ class System:
             raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
         self._dtypes = [y.dtype for y in leaves]
         self._wide = [tf.float32 if d.size < 4 else d for d in self._dtypes]
-        self.narrow = tf.float16 in self._dtypes
         self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self._scopes = _KerasScopes()
@@ -46,6 +46,20 @@ class System:
         """The list as the structure of the state, in its dtypes."""
         y = [tf.cast(x, d) for x, d in zip(y, self._dtypes)]
         return tf.nest.pack_sequence_as(self._structure, y)
+
+    def result(self, y):
+        """`pack` for the caller: a state may be too large for its own dtype."""
+        packed = self.pack(y)
+        halves = [x for x in tf.nest.flatten(packed) if x.dtype.size < 4]
+        if not halves:
+            return packed
+        return checked(
+            packed,
+            ~finite(halves),
+            "The solution is too large for the dtype of its state. Use float32 or bfloat16.",
+            "dtype =",
+            halves[0].dtype.name,
+        )
 
     def field(self, t, y):
         """The derivative at `(t, y)` and the integrands of the quadratures there."""

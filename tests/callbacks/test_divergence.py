@@ -80,6 +80,7 @@ def test_data_before_a_solver(solver, jit_compile):
     """The solver's error, where there is one, comes before the loss."""
     layers = [_block(solver, weight=0.1), keras.layers.Dense(1)]
     message, taken = _message(layers, x=_with(X, 20, math.nan), jit_compile=jit_compile)
+    assert "epoch 1, step 6" in message
     assert "It is the data" in message
     assert taken == 8 if jit_compile else taken == 5
 
@@ -87,7 +88,7 @@ def test_data_before_a_solver(solver, jit_compile):
 def test_validation_data_before_a_solver():
     validation = (_with(X, 0, math.nan), Y)
     message, taken = _message([_block("rk4", weight=0.1)], validation_data=validation)
-    assert "It is the solver: RK4 failed" in message
+    assert "epoch 1, validation. It is the solver: RK4 failed" in message
     assert taken == STEPS
 
 

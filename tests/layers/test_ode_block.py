@@ -609,3 +609,13 @@ def test_a_gradient_that_does_not_go_with_the_solver(gradient):
     """When built, not when first differentiated."""
     with pytest.raises(ValueError, match="Use 'adjoint' instead. Received: solver="):
         tfnode.ODEBlock(tfnode.layers.DenseDynamics(4), solver="bdf", gradient=gradient)
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, tf.constant])
+def test_symbolic_shape_with_times_of_a_call(make):
+    block = tfnode.ODEBlock(keras.layers.Dense(2), return_sequences=True)
+    inputs, times = keras.Input((2,)), make([0.0, 0.25, 0.5, 0.75, 1.0])
+    outputs = block(inputs, times=times)
+    assert outputs.shape == (None, 5, 2)
+    model = keras.Model(inputs, keras.layers.Flatten()(outputs))
+    assert model(np.ones((3, 2), "float32")).shape == (3, 10)

@@ -127,6 +127,7 @@ BAD = {
     "NaN from the start": (lambda t, y: y * float("nan"), {}),
     "NaN on the way": (lambda t, y: tf.where(t > 0.5, float("nan"), 1.0) * y, {}),
     "infinite": (lambda t, y: y / 0.0, {}),
+    "overflows": (lambda t, y: 3e38 * tf.ones_like(y), {}),
 }
 
 

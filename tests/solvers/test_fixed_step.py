@@ -113,6 +113,13 @@ MODES = {
 }
 
 
+def facts_of(error):
+    """The time reached, the steps and the last step size that an error tells."""
+    names = ("time reached", "steps", "last step size")
+    pattern = ".*?".join(rf"{name} =[^-\d]*([-.\d]+)" for name in names)
+    return [float(x) for x in re.search(pattern, str(error.value), re.DOTALL).groups()]
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 @pytest.mark.parametrize(
@@ -149,10 +156,15 @@ def test_failure_is_an_error(mode, gradient, times, steps, facts):
         return
     with pytest.raises(tf.errors.InvalidArgumentError, match="Midpoint failed") as error:
         run()
-    names = ("time reached", "steps", "last step size")
-    pattern = ".*?".join(rf"{name} =[^-\d]*([-.\d]+)" for name in names)
-    found = re.search(pattern, str(error.value), re.DOTALL)
-    np.testing.assert_allclose([float(x) for x in found.groups()], facts, atol=1e-6)
+    np.testing.assert_allclose(facts_of(error), facts, atol=1e-6)
+
+
+def test_failure_from_the_start():
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        tfnode.odeint(
+            lambda t, y: -y, tf.constant([np.nan]), [5.0, 6.0], solver=solver("rk4", num_steps=4)
+        )
+    assert facts_of(error) == [5.0, 0.0, 0.25]
 
 
 @pytest.mark.parametrize("mode", ["function", "xla"])

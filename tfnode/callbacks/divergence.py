@@ -93,17 +93,20 @@ class Divergence(keras.callbacks.Callback):
         if "assertion failed" not in str(error):
             return None
         bad = not_finite(self.model)
-        # That of the step that failed; none, if it was the validation.
-        steps = self.params["steps"]
-        in_validation = steps is not None and self._taken == steps
-        batch = self.batches(self._epoch).skip(self._taken).take(0 if in_validation else 1)
+        in_validation = self._taken == self.params["steps"]
+        where = "validation" if in_validation else f"step {self._taken + 1}"
         if bad:
             cause = self._of_optimizer(f"weights of {bad[0].name} are not finite")
-        elif not all(np.isfinite(x).all() for x, _ in batch):
+        elif not in_validation and self._bad_data(self._taken):
             cause = BAD_DATA
         else:
             cause = self._of_solver(short(error))
-        return Diverged(f"Training diverged in epoch {self._epoch + 1}. {cause}")
+        return Diverged(f"Training diverged in epoch {self._epoch + 1}, {where}. {cause}")
+
+    def _bad_data(self, step):
+        """Whether the batch of a step, from 0, has inputs that are not finite."""
+        batch = self.batches(self._epoch).skip(step).take(1)
+        return not all(np.isfinite(inputs).all() for inputs, *_ in batch)
 
     def _keep(self, step):
         one = self.model.distribute_strategy.num_replicas_in_sync == 1

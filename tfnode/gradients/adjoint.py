@@ -63,7 +63,7 @@ class Adjoint(Gradient):
         return {"solver": None if self.solver is None else solvers.serialize(self.solver)}
 
     def solve(self, problem: Problem):
-        sources, lists = find_sources(problem)
+        sources, lists, dtypes = find_sources(problem)
         stats = []
 
         # The sources are inputs, although the field reads them itself, so that the
@@ -83,7 +83,7 @@ class Adjoint(Gradient):
 
             def grad(*cotangents, variables=()):
                 solver = problem.solver if self.solver is None else drivable(self.solver)
-                arriving, factor = _normalized(cotangents, problem.narrow)
+                arriving, factor = _solvable(cotangents, tf.float16 in dtypes)
                 with unrecorded(solver):
                     gradients = _backward(problem, solver, sources, trajectory.states, arriving)
                 gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
@@ -97,22 +97,28 @@ class Adjoint(Gradient):
         return self.refuse_lists(outputs, lists), stats[0]
 
 
-def _normalized(cotangents, narrow):
-    """The cotangents for the backward solve, and the factor to its gradients.
+def _solvable(cotangents, narrow):
+    """Cotangents that a backward solve can take, and the factor to the gradients it gives.
 
-    Cotangents that are not finite are a failure of what comes after the solve: they make the
-    gradients NaN, while the backward solve, which would report a failure of its own, gets zeros.
-    So does Keras, too, find the scale of a loss for float16. Where the field is that narrow, what
-    the solve gets is divided by its largest value: gradients are linear in the cotangents.
+    Gradients are linear in the cotangents. Where these are not finite, something after the solve
+    failed, and the gradients must be NaN, which is how Keras finds the scale of a loss for float16;
+    the backward solve gets zeros then, since it would report a failure of its own.
+
+    Where the field computes in float16, which ends at 65,504, the solve gets cotangents of
+    Euclidean norm 1: small enough for sums over a batch, large enough to be told from zero.
     """
-    fine = finite(cotangents)
+    usable = finite(cotangents)
     scale = tf.ones([])
     if narrow:
         largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
-        scale = tf.where(fine & (largest > 0.0), largest, 1.0)
-        cotangents = [c / tf.cast(scale, c.dtype) for c in cotangents]
-    cotangents = [tf.where(fine, c, tf.zeros_like(c)) for c in cotangents]
-    return cotangents, tf.where(fine, scale, math.nan)
+        largest = tf.where(usable & (largest > 0.0), largest, 1.0)
+        cotangents = [c / tf.cast(largest, c.dtype) for c in cotangents]
+        squares = [tf.cast(tf.reduce_sum(c * c), tf.float32) for c in cotangents]
+        norm = tf.maximum(tf.sqrt(tf.add_n(squares)), 1.0)  # Below 1 for zeros alone.
+        cotangents = [c / tf.cast(norm, c.dtype) for c in cotangents]
+        scale = largest * norm
+    cotangents = [tf.where(usable, c, tf.zeros_like(c)) for c in cotangents]
+    return cotangents, tf.where(usable, scale, math.nan)
 
 
 def _backward(problem, solver, sources, states, cotangents):

@@ -74,7 +74,7 @@ class Checkpoint(Gradient):
             )
 
     def solve(self, problem: Problem):
-        sources, lists = find_sources(problem)
+        sources, lists, _ = find_sources(problem)
         stats = []
 
         # The sources are inputs, although the field reads them itself, so that the

@@ -31,7 +31,6 @@ class Problem(NamedTuple):
         final_only: Whether only the state at the last time is wanted.
         on_backward: Called with the `BackwardStats` of the backward solve, in the graph of the
             backward pass, or `None`.
-        narrow: Whether the field computes in float16, which overflows beyond 65,504.
     """
 
     field: Callable
@@ -43,7 +42,6 @@ class Problem(NamedTuple):
     time_gradient: bool = False
     final_only: bool = False
     on_backward: Callable | None = None
-    narrow: bool = False
 
 
 class BackwardStats(NamedTuple):
@@ -201,10 +199,11 @@ def find_sources(problem: Problem):
     """Traces the field once for everything outside of it that it depends on.
 
     Returns:
-        `(sources, lists)`. Of sources a tape can watch each, all floating or complex: the
+        `(sources, lists, dtypes)`. Of sources a tape can watch each, all floating or complex: the
         trainable variables; the handles of other variables that a tape outside watches; the
         tensors that the field closes over. Lists are the handles of `TensorArray`s and the
-        like, which have no sums, so that no gradient in them can be gathered.
+        like, which have no sums, so that no gradient in them can be gathered. The dtypes are a set:
+        those of all that the field computes.
     """
     probe = _Probe()
     with probe.as_default(), record.VariableWatcher() as watcher:
@@ -227,7 +226,8 @@ def find_sources(problem: Problem):
         )
     ]
     lists = [x for x in probe.outside.values() if x.dtype == tf.variant]
-    return [*variables, *tensors], lists
+    dtypes = {x.dtype for operation in probe.get_operations() for x in operation.outputs}
+    return [*variables, *tensors], lists, dtypes
 
 
 def _continuous(dtype):

@@ -222,6 +222,13 @@ class ODEBlock(keras.layers.Layer):
         for variable, cost in zip(self._costs.values(), costs):
             variable.assign_add(tf.cast(cost, variable.dtype))
 
+    def compute_output_spec(self, inputs, times=None, **kwargs):
+        if times is None:
+            return super().compute_output_spec(inputs, **kwargs)
+        if isinstance(times, (list, tuple)):  # Keras takes no shapes of them.
+            times = keras.KerasTensor((len(times),))
+        return super().compute_output_spec(inputs, times=times, **kwargs)
+
     def compute_output_shape(self, inputs_shape, times_shape=None):
         if not self.return_sequences:
             return inputs_shape

@@ -82,7 +82,7 @@ class AdaptiveStep(RungeKutta):
     A solve that fails (budget of steps spent, step below the resolution of time, state or
     derivative not finite) raises `tf.errors.InvalidArgumentError` with the time reached,
     the steps, the last step size, and what to try. XLA has no assertions: there the states
-    after the first are NaN instead.
+    are NaN instead.
 
     Args:
         rtol: Relative tolerance, positive.
@@ -300,10 +300,11 @@ class AdaptiveStep(RungeKutta):
         )
         if not compiled_by_xla():
             return results
-        # Where no step was accepted, nothing else takes the NaN to what the field depends on.
+        # The gradients must be NaN, too, in all that the field depends on. Where no step was
+        # accepted, the states do not depend on the field: let them.
         states, quadratures = results
-        lost = [tf.where(failed, x, tf.zeros_like(x)) for x in now.derivative[0]]
-        return [x + nan_where(failed, y) for x, y in zip(states, lost)], quadratures
+        slopes = [tf.where(failed, x, tf.zeros_like(x)) for x in now.derivative[0]]
+        return [x + nan_where(failed, k) for x, k in zip(states, slopes)], quadratures
 
     def times_gradient(self, times, record, steps, t_bar, h_bar, final_only):
         # Step sizes count as constants, but for steps that land on a requested time.

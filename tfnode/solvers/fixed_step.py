@@ -1,6 +1,7 @@
 """Fixed-step explicit Runge-Kutta solvers."""
 
 import math
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -12,12 +13,16 @@ from tfnode.solvers.stages import add, compiled_by_xla, increment, stages
 from tfnode.solvers.tableau import ButcherTableau
 from tfnode.solvers.trajectory import Stats, Trajectory, checked, finite
 
-# Up to this many steps are written out, which spares the graph a loop. More are a loop,
-# so that neither the time to trace and compile nor the memory grows with their number.
-UNROLLED_STEPS = 1
-
 # In one interval; their number is an int32.
 MOST_STEPS = 2**30
+
+
+class Attempt(NamedTuple):
+    """The last step that began from a finite state: where a solve failed, if it did."""
+
+    t: tf.Tensor
+    h: tf.Tensor
+    number: tf.Tensor
 
 
 class FixedStep(RungeKutta):
@@ -27,7 +32,7 @@ class FixedStep(RungeKutta):
     solution lands on the times and the vector field is never evaluated outside them. There is no
     error to control; but a state that is not finite at the end raises
     `tf.errors.InvalidArgumentError` with the time reached, the steps, their size and what to try.
-    XLA has no assertions: there the states after the first are NaN instead.
+    XLA has no assertions: there the states are NaN instead.
 
     Args:
         num_steps: Steps in each interval, an int of at least 1. Default 1.
@@ -83,9 +88,10 @@ class FixedStep(RungeKutta):
             known = tf.get_static_value(total)
             recorder = Recorder(max_states, None if known is None else int(known))
         record = () if recorder is None else recorder.start(y0, times.dtype)
-        # Where the last step that had a finite state began, its size and its number: for the
-        # error, which XLA does not have.
-        last = [] if compiled_by_xla() else [tf.zeros([2], times.dtype), zero]
+        last = ()
+        if not compiled_by_xla():  # It has no errors, which this is for.
+            h = (times[1] - times[0]) / tf.cast(self._steps(times[0], times[1]), times.dtype)
+            last = Attempt(times[0], h, zero)
 
         def interval(i, t0, t1, n, y, q, record, last):
             steps = self._steps(t0, t1)
@@ -103,15 +109,14 @@ class FixedStep(RungeKutta):
                     reached = i + 1 + tf.cast(tf.equal(j + 1, steps), tf.int32)
                     record = recorder.write(record, n, t, h, reached, y)
                 if last:
-                    now = [tf.stop_gradient(tf.stack([t, h])), n]
-                    last = [tf.where(finite(y), a, b) for a, b in zip(now, last)]
+                    fine, now = finite(y), Attempt(tf.stop_gradient(t), tf.stop_gradient(h), n)
+                    last = Attempt(*(tf.where(fine, a, b) for a, b in zip(now, last)))
                 y, q = self._step(field, t, end, y, q, h)
                 return j + 1, n + 1, y, q, record, last
 
-            if isinstance(steps, int) and steps <= UNROLLED_STEPS:
-                for j in range(steps):
-                    _, n, y, q, record, last = step(j, n, y, q, record, last)
-                return n, y, q, record, last
+            if isinstance(steps, int) and steps == 1:
+                return step(0, n, y, q, record, last)[1:]
+            # A loop: neither the time to trace and compile nor the memory shall grow with them.
             return tf.while_loop(
                 lambda j, *_: j < steps,
                 step,
@@ -125,15 +130,16 @@ class FixedStep(RungeKutta):
         if isinstance(intervals, int) and intervals == 1:
             t0, t1 = tf.unstack(times, 2)
             _, y, q, record, last = interval(0, t0, t1, zero, y0, quadratures, record, last)
-            results = y if final_only else [tf.stack(pair) for pair in zip(y0, y)]
-            return self._finished(results, y, q, stats, recorder, record, last)
+            states = y if final_only else [tf.stack(pair) for pair in zip(y0, y)]
+            record = recorder and recorder.finish(record)
+            return self._checked(Trajectory(states, q, stats, record=record), y, last)
 
         arrays = []
         if not final_only:
             arrays = [tf.TensorArray(x.dtype, intervals + 1, element_shape=x.shape) for x in y0]
             arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
 
-        # Slices have no second derivatives under XLA, and gathers no dense ones.
+        # Under XLA slices have no second derivatives; gathers have first ones that are not dense.
         ends = tf.TensorArray(times.dtype, intervals + 1, element_shape=[], clear_after_read=False)
         ends = ends.unstack(times)
 
@@ -150,26 +156,28 @@ class FixedStep(RungeKutta):
             maximum_iterations=intervals,
             parallel_iterations=1,
         )
-        results = y if final_only else [a.stack() for a in arrays]
-        return self._finished(results, y, q, stats, recorder, record, last)
+        states = y if final_only else [a.stack() for a in arrays]
+        record = recorder and recorder.finish(record)
+        return self._checked(Trajectory(states, q, stats, record=record), y, last)
 
-    def _finished(self, states, y, q, stats, recorder, record, last):
-        """The trajectory, if the last state `y` is finite: one that is not stays so."""
+    def _checked(self, trajectory, y, last):
+        """The trajectory, if `y`, the last state, is finite.
+
+        Then all are: a sum with NaN is NaN, and one with an infinite number that or NaN.
+        """
         failed = ~finite(y)
         facts = []
         if last:
-            (t, h), steps = tf.unstack(last[0]), last[1]
-            facts = ["time reached =", t, "steps =", steps, "last step size =", h]
-        states, q = checked(
-            [states, q],
+            facts = ["time reached =", last.t, "steps =", last.number, "last step size =", last.h]
+        states, quadratures = checked(
+            [trajectory.states, trajectory.quadratures],
             failed,
             f"{type(self).__name__} failed: the state or its derivative is not finite. Try more "
             "steps, float64, or a solver that chooses its steps, and check the initial state and "
             "the dynamics for NaN.",
             *facts,
         )
-        record = recorder and recorder.finish(record)
-        return Trajectory(states, q, stats, record=record, failed=failed)
+        return trajectory._replace(states=states, quadratures=quadratures, failed=failed)
 
     def _steps(self, t0, t1):
         """Steps in the interval from `t0` to `t1`: an int where it is known."""

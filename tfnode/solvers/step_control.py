@@ -1,5 +1,7 @@
 """How long the steps of adaptive solvers are: the error norm, the first step, the controller."""
 
+import math
+
 import tensorflow as tf
 
 from tfnode.solvers.stages import add, increment
@@ -37,9 +39,9 @@ def ratio(error, y, y_new, rtol, atol, dtype):
         rtol, atol: Tolerances, floats.
         dtype: Of the result, a scalar.
     """
-    scaled = [
-        e / (atol + rtol * tf.maximum(tf.abs(a), tf.abs(b))) for e, a, b in zip(error, y, y_new)
-    ]
+    scales = [atol + rtol * tf.maximum(tf.abs(a), tf.abs(b)) for a, b in zip(y, y_new)]
+    # Compared with a state that is infinite, every error would be nothing.
+    scaled = [tf.where(s < math.inf, e / s, math.nan) for e, s in zip(error, scales)]
     return tf.stop_gradient(rms(scaled, dtype))
 
 

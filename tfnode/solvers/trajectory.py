@@ -47,8 +47,8 @@ def checked(results, failed, message, *facts, summarize=3):
     Args:
         results: Any structure of float tensors.
         failed: A boolean scalar.
-        message: What was expected, and what to do.
-        facts: What was received: texts and tensors, in turns.
+        message: What went wrong, and what to do.
+        facts: What was received: names, each before its value.
         summarize: How many elements of each tensor are shown.
 
     Raises:
@@ -56,6 +56,7 @@ def checked(results, failed, message, *facts, summarize=3):
     """
     check = tf.debugging.Assert(~failed, [f"{message} Received:", *facts], summarize)
     with tf.control_dependencies([] if check is None else [check]):
+        # Not under XLA alone: what is traced without it may be compiled by it later.
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
 
