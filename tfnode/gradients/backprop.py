@@ -10,9 +10,9 @@ class Backprop(Gradient):
     """Backpropagation through the operations of the solver.
 
     Memory: every evaluation of the vector field, so it grows with the number of steps.
-    Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; but
-    under XLA mostly an error of TensorFlow's own in float64, and where there are more than two
-    times with adaptive steps, or with several fixed steps from one to the next.
+    Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; under
+    XLA in float32 alone, of fixed steps that are all in one interval or one in each, or of
+    adaptive steps between two times. Others are mostly an error of TensorFlow's own there.
     When not to use: with many steps, or a vector field whose activations are large;
     under XLA where the number of steps is known only at run time; with BDF, whose Newton
     iterations stop long before their derivatives have converged.
