@@ -209,6 +209,16 @@ def test_diverged_run(tmp_path):
     assert _names(tmp_path / "out") == FILES
 
 
+def test_losses_near_the_largest_float(tmp_path):
+    """Whose distances overflow in matplotlib."""
+    run = _make_run(tmp_path / "run")
+    rows = history_file.read_history(run / run_dir.HISTORY)
+    for row, loss in zip(rows, (0.0, -2.2475656685747863e297, 1.7976931348398402e308)):
+        row.update(epoch=1, loss=loss, val_loss=0.0)
+    history_file.write_history(run / run_dir.HISTORY, rows)
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
+
+
 def test_diverged_accuracy(tmp_path):
     run = _make_run(tmp_path / "run")
     rows = history_file.read_history(run / run_dir.HISTORY)

@@ -9,6 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from tfnode.history_file import score_of
 from tfnode.run_dir import replacing
 
+# Differences and multiples of larger numbers overflow in matplotlib.
+LARGEST = 1e300
+
 
 def new_figure(columns=1, width=5.0, height=3.6):
     """A figure with `columns` axes side by side, drawn without a display.
@@ -69,8 +72,9 @@ def label(name):
 
 
 def column(rows, name):
-    """`(epochs, values)` of one column of a history, without its gaps."""
+    """`(epochs, values)` of one column of a history, without its gaps and what cannot be drawn."""
     pairs = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
+    pairs = [p for p in pairs if not abs(p[1]) > LARGEST]
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
