@@ -45,6 +45,14 @@ PROBLEMS = {
 }
 
 
+# A function without arguments, as it is, traced, and compiled.
+MODES = {
+    "eager": lambda f: f,
+    "function": tf.function,
+    "xla": lambda f: tf.function(f, jit_compile=True),
+}
+
+
 def central_difference(function, point, epsilon=1e-5):
     """The gradient of a scalar function of a vector, element by element."""
     steps = epsilon * np.eye(len(point))

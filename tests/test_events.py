@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from problems import MODES
 
 import tfnode
 from tfnode import solvers
 
 G = 9.81
-MODES = {
-    "eager": lambda f: f,
-    "function": tf.function,
-    "xla": lambda f: tf.function(f, jit_compile=True),
-}
 
 
 def falling(gravity):

@@ -4,15 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from problems import MODES
 
 import tfnode
 from tfnode import solvers
 
-MODES = {
-    "eager": lambda f: f,
-    "function": tf.function,
-    "xla": lambda f: tf.function(f, jit_compile=True),
-}
 FIXED = ["euler", "midpoint", "heun", "rk4", "rk38"]
 ADAPTIVE = ["heun21", "bosh3", "dopri5", "tsit5", "dopri8"]
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from problems import PROBLEMS
+from problems import MODES, PROBLEMS
 
 import tfnode
 from tfnode import solvers
@@ -106,13 +106,6 @@ def test_more_steps_than_can_be_counted(size, gradient):
     assert np.isnan(tf.function(solve, jit_compile=True)()[1])
 
 
-MODES = {
-    "eager": lambda f: f,
-    "function": tf.function,
-    "xla": lambda f: tf.function(f, jit_compile=True),
-}
-
-
 def facts_of(error):
     """The time reached, the steps and the last step size that an error tells."""
     names = ("time reached", "steps", "last step size")
@@ -165,48 +158,6 @@ def test_failure_from_the_start():
             lambda t, y: -y, tf.constant([np.nan]), [5.0, 6.0], solver=solver("rk4", num_steps=4)
         )
     assert facts_of(error) == [5.0, 0.0, 0.25]
-
-
-@pytest.mark.parametrize("mode", ["function", "xla"])
-def test_failure_of_the_backward_solve(mode):
-    """The field is finite everywhere, its derivative nowhere."""
-
-    @tf.custom_gradient
-    def decay(y):
-        return -y, lambda upstream: upstream * float("nan")
-
-    @MODES[mode]
-    def run():
-        y0 = tf.constant([1.0])
-        with tf.GradientTape() as tape:
-            tape.watch(y0)
-            y = tfnode.odeint(lambda t, y: decay(y), y0, [0.0, 1.0], solver="rk4")[-1]
-        return y, tape.gradient(y, y0)
-
-    if mode == "xla":
-        y, slope = run()
-        assert np.isfinite(y)
-        assert np.isnan(slope)
-    else:
-        with pytest.raises(tf.errors.InvalidArgumentError, match="RK4 failed"):
-            run()
-
-
-@pytest.mark.parametrize("name", ["rk4", "dopri5"])
-def test_gradients_that_arrive_as_nan_are_no_failure_of_the_solve(name):
-    """As where a loss that was scaled for float16 overflows: Keras waits for NaN."""
-    w = tf.Variable(0.5)
-
-    @tf.function
-    def run():
-        y0 = tf.constant([1.0])
-        with tf.GradientTape() as tape:
-            tape.watch(y0)
-            y = tfnode.odeint(lambda t, y: -w * y, y0, [0.0, 1.0], solver=name)[-1]
-        return tape.gradient(y, [y0, w], tf.constant([np.inf]))
-
-    for result in run():
-        assert np.isnan(result).all()
 
 
 def test_many_steps_do_not_grow_the_graph():
