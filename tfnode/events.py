@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from tfnode import gradients, solvers
-from tfnode.gradients.problem import gradients_or_zeros, inner
+from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
+from tfnode.problem import Problem, converted
 from tfnode.solvers import step_control
+from tfnode.solvers.failure import checked
 from tfnode.solvers.stages import add, increment, stages
-from tfnode.solvers.trajectory import checked
-from tfnode.system import System, converted
 
 ITERATIONS = 60
 
@@ -24,7 +25,7 @@ def odeint_event(
     *,
     reverse_time: bool = False,
     solver: Any = "dopri5",
-    gradient: Any = "adjoint",
+    gradient: Any = None,
 ) -> tuple[tf.Tensor, Any]:
     """Solves `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
 
@@ -52,7 +53,7 @@ def odeint_event(
 
     Raises:
         ValueError: If the solver is not an adaptive Runge-Kutta method, if the event function
-            is none or does not return floats, and as `odeint`.
+            cannot be called or does not return floats, and as `odeint`.
         tf.errors.InvalidArgumentError: If the solver fails or comes to the end of its
             `max_steps` before there is an event. Under XLA, which has no assertions, the
             time and the state are NaN.
@@ -78,21 +79,23 @@ def odeint_event(
         raise ValueError(
             f"`event_fn` must be a callable `event_fn(t, y)`. Received: event_fn={event_fn!r}"
         )
-    return _solve(
-        converted(func), y0, t0, converted(event_fn), reverse_time, solver, gradients.get(gradient)
-    )
+    gradient = gradients.get(gradient, solver)
+    return _solve(converted(func), y0, t0, converted(event_fn), reverse_time, solver, gradient)
 
 
 @tf.autograph.experimental.do_not_convert
 def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
-    system = System(func, y0)
-    dtype = system.time_dtype
-    start = tf.cast(t0, dtype) if tf.is_tensor(t0) else tf.constant(t0, dtype)
-    if start.shape.rank not in (None, 0):
-        raise ValueError(f"`t0` must be a scalar. Received: t0 of shape {start.shape}")
+    def first_time(dtype):
+        start = tf.cast(t0, dtype) if tf.is_tensor(t0) else tf.constant(t0, dtype)
+        if start.shape.rank not in (None, 0):
+            raise ValueError(f"`t0` must be a scalar. Received: t0 of shape {start.shape}")
+        return start[tf.newaxis]
+
+    problem = Problem(func, y0, first_time)
+    start, dtype = first_time(problem.time_dtype)[0], problem.time_dtype
 
     def event(t, y):
-        value = tf.convert_to_tensor(event_fn(t, system.pack(y)))
+        value = tf.convert_to_tensor(event_fn(t, problem.pack(y)))
         if not value.dtype.is_floating or value.shape.num_elements() == 0:
             raise ValueError(
                 "`event_fn` must return floats, at least one, whose sign changes at the event. "
@@ -101,16 +104,45 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
         return tf.reshape(tf.cast(value, dtype), [-1])
 
     direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
-    time, element = _locate(solver, system, event, start, direction)
-    states, _, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
-    return _attach(system, event, time, element, states)
+    with record.stop_recording():
+        elapsed, element = _locate(solver, problem, recorded(event), direction)
+    field = problem.vector_field.bind(problem.vector_field.reads)
+    elapsed = tf.stop_gradient(elapsed)
+    # The first correction is right to the first derivative, the second to the third.
+    for _ in range(2 if gradient.higher_order else 1):
+        time = start + elapsed
+        states, _, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
+        y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
+        slope, _ = field(elapsed, y)
+        change = _correction(event, time, y, slope, element)
+        elapsed += change
+    final = problem.pack([x + tf.cast(change, x.dtype) * dx for x, dx in zip(y, slope)])
+    states = tf.nest.map_structure(lambda x, last: tf.stack([x[0], last]), states, final)
+    return start + elapsed, states
 
 
-def _locate(solver, system, event, t0, direction):
-    """The time of the event and which element of the event function it is; no gradients."""
+def _correction(event, time, y, slope, element):
+    """Return by how much the event's time moves with the event function: a zero, but for its gradient.
 
-    def field(t, y):
-        return system.replay(t, y)
+    A step of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch([time, *y])
+        value = tf.gather(event(time, y), element)
+    by_time, *by_y = tape.gradient(
+        value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    rate = by_time + inner(by_y, slope, time.dtype)
+    return -(value - tf.stop_gradient(value)) / rate
+
+
+def _locate(solver, problem, event_fn, direction):
+    """Return the elapsed time of the event and the element of the event function that it is."""
+    field = recorded(problem.vector_field.bind(problem.vector_field.reads))
+    t0 = problem.times[0]
+
+    def event(t, y):
+        return event_fn(problem.caller_time(t), y)
 
     def distances(signs, values):
         """Above zero until the event, for every element that has a sign yet."""
@@ -132,11 +164,11 @@ def _locate(solver, system, event, t0, direction):
         unsigned = trial.accept & ~found & (signs == 0.0)
         return now, tf.where(unsigned, tf.sign(values), signs), trial.h, found
 
-    now, _ = solver.start(field, t0, system.y0, direction * tf.constant(1e30, t0.dtype))
+    now, _ = solver.start(field, t0, problem.y0, direction * tf.constant(1e30, t0.dtype))
     now, signs, h, found = tf.while_loop(
         unfinished,
         body,
-        (now, tf.sign(event(t0, system.y0)), tf.zeros([], t0.dtype), tf.constant(False)),
+        (now, tf.sign(event(t0, problem.y0)), tf.zeros([], t0.dtype), tf.constant(False)),
         maximum_iterations=solver.max_steps,
         parallel_iterations=1,
     )
@@ -196,31 +228,8 @@ def _locate(solver, system, event, t0, direction):
         "spent its `max_steps`. Check the event function and `reverse_time`, or give the solver a "
         "larger `max_steps`.",
         "time reached =",
-        now.t,
+        problem.caller_time(now.t),
         "last step size =",
         now.h,
     )
-    return tf.stop_gradient(time), element
-
-
-def _attach(system, event, time, element, states):
-    """Lets the event's time and state move with the trajectory."""
-    y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), system.y0)]
-    slope, _ = system.replay(time, y)
-    with tf.GradientTape() as tape:
-        tape.watch([time, *y])
-        value = tf.gather(event(time, y), element)
-    by_time, *by_y = gradients_or_zeros(tape, value, [time, *y], tf.ones_like(value))
-    rate = tf.stop_gradient(by_time + inner(by_y, slope, time.dtype))
-
-    @tf.custom_gradient
-    def event_time(value):
-        return tf.identity(time), lambda upstream: -upstream / rate
-
-    moved = event_time(value)
-    # Zero, but for its gradient.
-    change = moved - tf.stop_gradient(moved)
-    final = [x + tf.cast(change, x.dtype) * tf.stop_gradient(dx) for x, dx in zip(y, slope)]
-    final = tf.nest.flatten(system.pack(final))
-    leaves = [tf.stack([x[0], last]) for x, last in zip(tf.nest.flatten(states), final)]
-    return moved, tf.nest.pack_sequence_as(states, leaves)
+    return time, element

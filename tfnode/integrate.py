@@ -1,5 +1,7 @@
 """`odeint`: the one door to the solvers and gradients."""
 
+import datetime
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfnode import gradients, solvers
-from tfnode.gradients.problem import Problem
+from tfnode.gradients.base import Request
+from tfnode.problem import Problem, converted
+from tfnode.solvers.failure import checked
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.trajectory import checked
-from tfnode.system import System, converted
 
 
 def odeint(
@@ -19,7 +21,7 @@ def odeint(
     t: Any,
     *,
     solver: Any = "dopri5",
-    gradient: Any = "adjoint",
+    gradient: Any = None,
     return_stats: bool = False,
 ) -> Any:
     """Solves the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
@@ -59,19 +61,31 @@ def odeint(
     Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
     Equations* (2018).
     """
-    states, _, stats = solve(func, y0, t, solvers.get(solver), gradients.get(gradient))
+    solver = solvers.get(solver)
+    gradient = gradients.get(gradient, solver)
+    states, _, stats = solve(func, y0, t, solver, gradient)
     return (states, stats) if return_stats else states
 
 
-def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None, integrand=None):
-    """`odeint` for layers.
+def solve(
+    func: Any,
+    y0: Any,
+    t: Any,
+    solver: Any,
+    gradient: gradients.Gradient,
+    *,
+    final_only: bool = False,
+    counters: tuple = (),
+    integrand: Callable | None = None,
+) -> tuple[Any, tf.Tensor, Any]:
+    """Solve as `odeint` does, for layers.
 
     Args:
         func, y0, t: As in `odeint`.
         solver, gradient: Instances.
         final_only: Whether to return the state at the last time alone, without the time
             axis. Nothing is stored for the others.
-        on_backward: See `Problem`.
+        counters: See `Request`.
         integrand: `integrand(func, t, y) -> (func(t, y), rate)`, `rate` a scalar that is to
             be integrated along the path, or `None`. It is a quadrature: a Runge-Kutta solver
             takes the same steps with it and without.
@@ -80,47 +94,46 @@ def solve(func, y0, t, solver, gradient, *, final_only=False, on_backward=None, 
         `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
         is no integrand.
     """
-    return _solve(converted(func), y0, t, solver, gradient, final_only, on_backward, integrand)
+    return _solve(converted(func), y0, t, solver, gradient, final_only, counters, integrand)
 
 
 @tf.autograph.experimental.do_not_convert
-def _solve(func, y0, t, solver, gradient, final_only, on_backward, integrand):
+def _solve(func, y0, t, solver, gradient, final_only, counters, integrand):
     gradient.check(solver)
-    system = System(func, y0, integrand)
     if isinstance(t, (list, tuple)) and any(tf.is_tensor(x) for x in t):
         # NumPy, which takes other lists, would lose the gradients in the tensors.
         wide = tf.float64
         t = tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
-    times = times_tensor(t, system.time_dtype)
+    problem = Problem(func, y0, functools.partial(times_tensor, t), integrand)
     # Of two times only the last takes solving.
-    stack = times.shape[0] == 2 and not final_only
-    problem = Problem(
-        field=system.field,
-        replay=system.replay,
-        y0=system.y0,
-        quadratures=[] if integrand is None else [tf.zeros([], system.time_dtype)],
-        times=times,
+    stack = problem.times.shape[0] == 2 and not final_only
+    request = Request(
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t),
         final_only=final_only or stack,
-        on_backward=on_backward,
+        counters=counters,
     )
-    outputs, stats = gradient.solve(problem)
-    states, quadratures = outputs[: len(system.y0)], outputs[len(system.y0) :]
+    outputs, stats = gradient.solve(problem, request)
+    states, quadratures = outputs[: len(problem.y0)], outputs[len(problem.y0) :]
     if stack:
-        states = [tf.stack(pair) for pair in zip(system.y0, states)]
-    direction = tf.cast(tf.sign(times[-1] - times[0]), system.time_dtype)
-    integral = direction * quadratures[0] if quadratures else tf.zeros([], system.time_dtype)
-    return system.result(states), integral, stats
+        states = [tf.stack(pair) for pair in zip(problem.y0, states)]
+    dtype = problem.time_dtype
+    direction = tf.cast(tf.sign(problem.times[-1]), dtype)
+    integral = direction * quadratures[0] if quadratures else tf.zeros([], dtype)
+    return problem.result(states), integral, stats
 
 
 def times_tensor(t, dtype):
     """The times as a tensor, checked: at trace time where known, else at run time."""
     try:
         # Lists are float32 to TensorFlow, which loses digits.
-        given = tf.convert_to_tensor(t if tf.is_tensor(t) else np.asarray(t, np.float64))
+        given = tf.convert_to_tensor(t if tf.is_tensor(t) else _numbers(t))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"The times `t` must be real numbers. Received: t={t}") from error
+        raise TypeError(
+            "The times `t` must be real numbers. Turn dates into the time since the first of "
+            "them, for example by `(dates - dates[0]) / np.timedelta64(1, 'D')`. "
+            f"Received: t={t}"
+        ) from error
     if not given.dtype.is_floating:
         raise TypeError(f"The times `t` must be floats. Received: dtype={given.dtype.name}")
     if given.shape.rank not in (None, 1):
@@ -154,3 +167,12 @@ def times_tensor(t, dtype):
         times,
         summarize=20,
     )
+
+
+def _numbers(t: Any) -> np.ndarray:
+    dates = np.asarray(t).dtype.kind in "mM" or any(
+        isinstance(x, (datetime.date, datetime.timedelta)) for x in np.ravel(np.asarray(t))[:1]
+    )
+    if dates:
+        raise TypeError("dates have no unit that the dynamics could know")
+    return np.asarray(t, np.float64)

@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from tfnode import gradients, solvers
+from tfnode import solvers
+from tfnode.gradients.inference import Inference
 from tfnode.integrate import solve
 from tfnode.layers import ODEBlock
 from tfnode.run_dir import RunError
@@ -38,7 +39,7 @@ class PortableBlock(ODEBlock):
                 states[-1],
                 tf.constant(pair, tf.float32),
                 self.solver,
-                gradients.Backprop(),
+                Inference(),
                 final_only=True,
             )
             states.append(state)

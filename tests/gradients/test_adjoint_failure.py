@@ -22,7 +22,9 @@ def test_failure_of_the_backward_solve(name, mode):
         y0 = tf.constant([1.0])
         with tf.GradientTape() as tape:
             tape.watch(y0)
-            y = tfnode.odeint(lambda t, y: decay(y), y0, [0.0, 1.0], solver=name)[-1]
+            y = tfnode.odeint(
+                lambda t, y: decay(y), y0, [0.0, 1.0], solver=name, gradient="adjoint"
+            )[-1]
         return y, tape.gradient(y, y0)
 
     if mode == "xla":
@@ -44,7 +46,9 @@ def test_gradients_that_arrive_as_nan_are_no_failure_of_the_solve(name):
         y0 = tf.constant([1.0])
         with tf.GradientTape() as tape:
             tape.watch(y0)
-            y = tfnode.odeint(lambda t, y: -w * y, y0, [0.0, 1.0], solver=name)[-1]
+            y = tfnode.odeint(lambda t, y: -w * y, y0, [0.0, 1.0], solver=name, gradient="adjoint")[
+                -1
+            ]
         return tape.gradient(y, [y0, w], tf.constant([np.inf]))
 
     for result in run():

@@ -467,7 +467,7 @@ def test_losses_remain_after_an_eager_backward_pass(gradient):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_costs(jit_compile):
-    block = ODEBlock(mlp(), solvers.RK4(num_steps=2), times=(0.0, 0.5, 1.0))
+    block = ODEBlock(mlp(), solvers.RK4(num_steps=2), "adjoint", times=(0.0, 0.5, 1.0))
     model = keras.Sequential([keras.Input((2,)), block, keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=jit_compile)
     zero = dict.fromkeys(block.costs(), 0)

@@ -1,22 +1,32 @@
 """Ways to differentiate a solve."""
 
+from typing import Any
+
 from tfnode import registry
 from tfnode.gradients.adjoint import Adjoint
 from tfnode.gradients.backprop import Backprop
+from tfnode.gradients.base import Gradient
 from tfnode.gradients.checkpoint import Checkpoint
-from tfnode.gradients.problem import Gradient
 
 __all__ = ["Adjoint", "Backprop", "Checkpoint", "Gradient", "deserialize", "get", "serialize"]
 
 _CLASSES = {c.__name__.lower(): (lambda c=c: c) for c in (Adjoint, Backprop, Checkpoint)}
 
 
-def get(identifier: str | dict | Gradient) -> Gradient:
-    """The gradient method that a name, a config or a `Gradient` stands for.
+def get(identifier: str | dict | Gradient | None, solver: Any = None) -> Gradient:
+    """Return the gradient method that a name, a config or a `Gradient` stands for.
+
+    Args:
+        identifier: A name, a config or an instance. `None` stands for the exact gradient of
+            what the solver computes, 'checkpoint'; for a solver of TensorFlow Probability,
+            which does not tell its steps, for 'adjoint'.
+        solver: The solver, where the identifier is `None`.
 
     Raises:
         ValueError: For anything else; the known names are listed.
     """
+    if identifier is None:
+        return Checkpoint() if hasattr(solver, "tableau") else Adjoint()
     return registry.get("gradient", identifier, _CLASSES, lambda: Gradient)
 
 

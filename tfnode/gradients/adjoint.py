@@ -1,25 +1,20 @@
 """The continuous adjoint: gradients by a second solve, backward in time."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfnode import solvers
-from tfnode.gradients.problem import (
-    BackwardStats,
-    Gradient,
-    Problem,
-    cut,
-    find_sources,
-    inner,
-    read,
-    recorded,
-    unrecorded,
-    vjp,
-)
+from tfnode.gradients import custom
+from tfnode.gradients.base import BackwardStats, Gradient, Request
+from tfnode.gradients.reconstruction import ReconstructionCheck, relative_distance
+from tfnode.gradients.tapes import inner, recorded, vjp
+from tfnode.problem import Problem
+from tfnode.solvers.failure import Caller, finite, nan_where
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.trajectory import finite
+from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -42,63 +37,68 @@ class Adjoint(Gradient):
     execution the tape outside keeps what the forward solve computes. Exact: only up to the
     error of the solver, which falls with the step; with few steps it is the gradient of the
     differential equation rather than of the discrete solution. Higher derivatives: no.
-    When not to use: where the dynamics contract strongly, since the backward solve then
-    cannot reconstruct the state, and the gradient is wrong (`tfnode.callbacks.SolverStats`
-    shows by how much it misses); with many requested times, each of which begins a solve of
-    its own: 'checkpoint' is faster there.
+    When not to use: where trajectories run together, since the backward solve cannot
+    reconstruct the state there, and the gradient would be wrong; with many requested times, each
+    of which begins a solve of its own. 'checkpoint' is right and faster there.
+
+    A lost gradient is not returned. At every requested time the backward solve is compared with
+    the stored state. Where the solvers control their error and the difference is beyond
+    `max_reconstruction_error` tolerances, the gradient is an error. Under XLA, which has no
+    assertions, it is NaN. With fixed steps, where no tolerance says how large the difference
+    may be, a relative difference above 0.1 is a warning; `tfnode.callbacks.SolverStats` shows it.
 
     Args:
         solver: The solver of the backward solve, with tolerances of its own: a name, config
             or instance, see `tfnode.solvers`. `None` for that of the forward solve.
+        max_reconstruction_error: The largest root mean square of the difference, in units of
+            `atol + rtol * |y|`, a positive number; `None` for no check, and no warning.
+
+    Raises:
+        ValueError: If `max_reconstruction_error` is out of range.
+        tf.errors.InvalidArgumentError: From a gradient, if the difference is too large.
 
     Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
     Equations* (2018), section 2 and appendix B; Pontryagin et al. (1962); Kidger, Chen,
     Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms* (2021).
     """
 
-    def __init__(self, solver=None):
+    def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 100.0):
+        limit = max_reconstruction_error
+        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if limit is not None and not (number and limit > 0.0):
+            raise ValueError(
+                "`max_reconstruction_error` must be a positive number, in units of the solver's "
+                f"tolerances, or None. Received: max_reconstruction_error={limit!r}"
+            )
         self.solver = None if solver is None else solvers.get(solver)
+        self.max_reconstruction_error = limit
 
-    def get_config(self):
-        return {"solver": None if self.solver is None else solvers.serialize(self.solver)}
+    def get_config(self) -> dict:
+        return {
+            "solver": None if self.solver is None else solvers.serialize(self.solver),
+            "max_reconstruction_error": self.max_reconstruction_error,
+        }
 
-    def solve(self, problem: Problem):
-        sources, lists, dtypes = find_sources(problem)
-        stats = []
+    def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
+        return custom.solve(self.name, problem, request, self._backward)
 
-        # The sources are inputs, although the field reads them itself, so that the
-        # tapes outside connect them with the result.
-        @tf.custom_gradient
-        def run(*inputs):
-            with unrecorded(problem.solver):
-                trajectory = problem.solver.integrate(
-                    recorded(problem.field),
-                    problem.y0,
-                    problem.times,
-                    quadratures=problem.quadratures,
-                    final_only=problem.final_only,
-                )
-            trajectory = cut(trajectory)
-            stats.append(trajectory.stats)
-
-            def grad(*cotangents, variables=()):
-                solver = problem.solver if self.solver is None else drivable(self.solver)
-                arriving, factor = _solvable(cotangents, tf.float16 in dtypes)
-                with unrecorded(solver):
-                    gradients = _backward(problem, solver, sources, trajectory.states, arriving)
-                gradients = [g * tf.cast(factor, g.dtype) for g in gradients]
-                gradients = self.first_order_only(gradients, [*inputs, *cotangents])
-                # `variables` are among the sources already.
-                return (gradients, [None] * len(variables)) if variables else gradients
-
-            return [*trajectory.states, *trajectory.quadratures], grad
-
-        outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return self.refuse_lists(outputs, lists), stats[0]
+    def _backward(self, solved: custom.Solved, cotangents: list) -> tuple:
+        forward = solved.request.solver
+        backward = forward if self.solver is None else drivable(self.solver)
+        arriving, factor = _solvable(cotangents, tf.float16 in solved.dtypes)
+        check = ReconstructionCheck(self.max_reconstruction_error, forward, backward, solved.origin)
+        y_bar, times_bar, sources_bar, stats, lost = _BackwardSolve(
+            solved, backward, check, arriving
+        ).run()
+        factor = nan_where(lost, factor)
+        y_bar, times_bar, sources_bar = tf.nest.map_structure(
+            lambda g: g * tf.cast(factor, g.dtype), (y_bar, times_bar, sources_bar)
+        )
+        return y_bar, sources_bar, times_bar, stats
 
 
-def _solvable(cotangents, narrow):
-    """Cotangents that a backward solve can take, and the factor to the gradients it gives.
+def _solvable(cotangents: list, narrow: bool) -> tuple[list, tf.Tensor]:
+    """Return cotangents that a backward solve can take, and the factor to its gradients.
 
     Gradients are linear in the cotangents. Where these are not finite, something after the solve
     failed, and the gradients must be NaN, which is how Keras finds the scale of a loss for float16;
@@ -121,118 +121,124 @@ def _solvable(cotangents, narrow):
     return cotangents, tf.where(usable, scale, math.nan)
 
 
-def _backward(problem, solver, sources, states, cotangents):
-    """Gradients in `y0`, the times and the sources."""
-    size, times = len(problem.y0), problem.times
-    # The adjoint of a quadrature is constant.
-    cotangents, q_bar = cotangents[:size], cotangents[size:]
+class _BackwardSolve:
+    """The augmented ODE, solved from each requested time back to the one before."""
 
-    @recorded
-    def field(t, y):
-        dy, dq = problem.replay(t, y)
+    DURING = (
+        " in the backward solve of the gradient 'adjoint'; the forward solve succeeded, and the "
+        "gradient 'checkpoint' needs no backward solve"
+    )
+
+    def __init__(self, solved: custom.Solved, solver: Any, check: Any, cotangents: list):
+        self.solved, self.solver, self.check = solved, solver, check
+        self.size, self.times = len(solved.y0), solved.times
+        self.caller = Caller(solved.origin, self.DURING)
+        # The adjoint of a quadrature is constant.
+        self.cotangents, self.q_bar = cotangents[: self.size], cotangents[self.size :]
+
+    def run(self) -> tuple:
+        """Return the gradients in `y0`, the times and the sources, the stats, and `lost`."""
+        request, times = self.solved.request, self.times
+        states, cotangents = self.solved.trajectory.states, self.cotangents
+        g = [tf.zeros_like(value_of(s)) for s in self.solved.field.sources]
+        if request.final_only:
+            last = self._rate(times[-1], states, cotangents, self.q_bar)
+            adjoint, g, stats, reached, _ = self._segment(
+                tf.reverse(times, [0]), states, list(cotangents), g, self.solved.y0, None
+            )
+            rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
+        else:
+            adjoint, g, stats, reached, rates = self._segments(g)
+        stats, lost = self.check.judged(stats, reached)
+        first = -self._rate(times[0], self.solved.y0, adjoint, self.q_bar)
+        if not request.final_only:
+            adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]
+        if request.time_gradient:
+            taken = 2 if request.final_only else tf.size(times)
+            stats = stats._replace(num_evaluations=stats.num_evaluations + taken)
+        return adjoint, tf.concat([first[tf.newaxis], rates], 0), g, stats, lost
+
+    def _field(self, t: tf.Tensor, y: list) -> list:
+        dy, dq = recorded(self.solved.field)(t, y)
         return [*dy, *dq]
 
-    @recorded
-    def augmented(t, state):
+    def _augmented(self, t: tf.Tensor, state: list) -> tuple[list, list]:
+        """Return the derivative of the state and its adjoint, and those of the gradients."""
+        size = self.size
         # The product is linear in the cotangent, so the sign is cheapest there.
-        negative = [-a for a in (*state[size:], *q_bar)]
-        dy, y_bar, sources_bar = vjp(field, sources, t, state[:size], negative)
+        negative = [-a for a in (*state[size:], *self.q_bar)]
+        dy, y_bar, sources_bar = recorded(vjp)(
+            self._field, self.solved.field.sources, t, state[:size], negative
+        )
         return [*dy[:size], *y_bar], sources_bar
 
-    def segment(span, y, adjoint, g, goal, first_step):
-        result = solver.integrate(
-            augmented,
+    def _rate(self, t: tf.Tensor, y: list, adjoint: list, q_bar: list) -> tf.Tensor:
+        """Return `adjoint . f(t, y)`: how the loss changes with the time at which y is read.
+
+        Quadratures are read at the last time alone.
+        """
+        if not self.solved.request.time_gradient:
+            return tf.zeros([], self.times.dtype)
+        return inner([*adjoint, *q_bar], self._field(t, y), self.times.dtype)
+
+    def _segment(self, span, y, adjoint, g, goal, first_step) -> tuple:
+        """Solve over one interval, and compare the state at its end with the stored one."""
+        result = self.solver.integrate(
+            self._augmented,
             [*y, *adjoint],
             span,
             quadratures=g,
             final_only=True,
             first_step=first_step,
+            caller=self.caller,
         )
-        error = _distance(result.states[:size], goal)
+        found = result.states[: self.size]
         step = first_step if result.step is None else result.step
-        stats = BackwardStats(*result.stats, error)
-        return result.states[size:], result.quadratures, stats, step
+        stats = BackwardStats(*result.stats, relative_distance(found, goal))
+        reached = self.check.reached(found, goal, span[-1])
+        return result.states[self.size :], result.quadratures, stats, reached, step
 
-    def rate(t, y, adjoint, q_bar=q_bar):
-        """`adjoint . f(t, y)`: how the loss changes with the time at which y is read.
+    def _segments(self, g: list) -> tuple:
+        """Solve from each requested time back to the one before, last to first."""
+        solver, times, states = self.solver, self.times, self.solved.trajectory.states
+        cotangents = self.cotangents
+        count = tf.shape(times)[0] - 1
+        step, spent = tf.zeros([], times.dtype), 0
+        if hasattr(solver, "initial_step"):
+            start = [x[-1] for x in (*states, *cotangents)]
+            slope = self._augmented(times[-1], start)[0]
+            span = times[-2] - times[-1]
+            step, spent = solver.initial_step(self._augmented, times[-1], start, slope, span)
+            spent += 1
 
-        Quadratures are read at the last time alone.
-        """
-        if not problem.time_gradient:
-            return tf.zeros([], times.dtype)
-        return inner([*adjoint, *q_bar], field(t, y), times.dtype)
+        def body(i, adjoint, g, stats, worst, rates, step):
+            t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]
+            arriving = [tf.gather(c, i) for c in cotangents]
+            is_last = tf.equal(i, count)
+            q_bar = [tf.where(is_last, a, tf.zeros_like(a)) for a in self.q_bar]
+            rates = rates.write(i - 1, self._rate(t, y, arriving, q_bar))
+            jumped = [a + c for a, c in zip(adjoint, arriving)]
+            span = tf.stack([t, tf.gather(times, i - 1)])
+            goal = [tf.gather(s, i - 1) for s in states]
+            adjoint, g, cost, reached, step = self._segment(span, y, jumped, g, goal, step)
+            error = tf.maximum(stats.reconstruction_error, cost.reconstruction_error)
+            stats = BackwardStats(*(a + b for a, b in zip(stats[:3], cost[:3])), error)
+            return i - 1, adjoint, g, stats, self.check.worse(worst, reached), rates, step
 
-    g = [tf.zeros_like(read(s)) for s in sources]
-    if problem.final_only:
-        last = rate(times[-1], states, cotangents)
-        adjoint, g, stats, _ = segment(
-            tf.reverse(times, [0]), states, list(cotangents), g, problem.y0, None
+        zero = tf.zeros([], tf.int32)
+        _, adjoint, g, stats, worst, rates, _ = tf.while_loop(
+            lambda i, *_: i > 0,
+            body,
+            (
+                count,
+                [tf.zeros_like(s[0]) for s in states],
+                g,
+                BackwardStats(zero + spent, zero, zero, tf.zeros([])),
+                self.check.start(times),
+                tf.TensorArray(times.dtype, count, element_shape=[]),
+                step,
+            ),
+            maximum_iterations=count,
+            parallel_iterations=1,
         )
-        rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
-    else:
-        adjoint, g, stats, rates = _segments(
-            segment, rate, augmented, solver, times, states, cotangents, q_bar, g
-        )
-    first = -rate(times[0], problem.y0, adjoint)
-    if not problem.final_only:
-        adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]
-    if problem.on_backward is not None:
-        rates_taken = 0
-        if problem.time_gradient:
-            rates_taken = 2 if problem.final_only else tf.size(times)
-        problem.on_backward(stats._replace(num_evaluations=stats.num_evaluations + rates_taken))
-    return [*adjoint, tf.concat([first[tf.newaxis], rates], 0), *g]
-
-
-def _segments(segment, rate, augmented, solver, times, states, cotangents, q_bar, g):
-    """From each requested time back to the one before, last to first."""
-    count = tf.shape(times)[0] - 1
-    step, spent = tf.zeros([], times.dtype), 0
-    if hasattr(solver, "initial_step"):
-        start = [x[-1] for x in (*states, *cotangents)]
-        slope = augmented(times[-1], start)[0]
-        span = times[-2] - times[-1]
-        step, spent = solver.initial_step(augmented, times[-1], start, slope, span)
-        spent += 1
-
-    def body(i, adjoint, g, stats, rates, step):
-        t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]
-        arriving = [tf.gather(c, i) for c in cotangents]
-        is_last = tf.equal(i, count)
-        rates = rates.write(
-            i - 1, rate(t, y, arriving, [tf.where(is_last, a, tf.zeros_like(a)) for a in q_bar])
-        )
-        jumped = [a + c for a, c in zip(adjoint, arriving)]
-        span = tf.stack([t, tf.gather(times, i - 1)])
-        goal = [tf.gather(s, i - 1) for s in states]
-        adjoint, g, cost, step = segment(span, y, jumped, g, goal, step)
-        error = tf.maximum(stats.reconstruction_error, cost.reconstruction_error)
-        stats = BackwardStats(*(a + b for a, b in zip(stats[:3], cost[:3])), error)
-        return i - 1, adjoint, g, stats, rates, step
-
-    zero = tf.zeros([], tf.int32)
-    _, adjoint, g, stats, rates, _ = tf.while_loop(
-        lambda i, *_: i > 0,
-        body,
-        (
-            count,
-            [tf.zeros_like(s[0]) for s in states],
-            g,
-            BackwardStats(zero + spent, zero, zero, tf.zeros([])),
-            tf.TensorArray(times.dtype, count, element_shape=[]),
-            step,
-        ),
-        maximum_iterations=count,
-        parallel_iterations=1,
-    )
-    return adjoint, g, stats, rates.stack()
-
-
-def _distance(found, expected):
-    """The Euclidean distance of two lists of tensors, relative to the second."""
-
-    def norm(tensors):
-        return tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(x * x), tf.float32) for x in tensors]))
-
-    difference = [x - y for x, y in zip(found, expected)]
-    return tf.math.divide_no_nan(norm(difference), norm(expected))
+        return adjoint, g, stats, worst, rates.stack()

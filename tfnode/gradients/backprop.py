@@ -1,13 +1,22 @@
 """Plain automatic differentiation through the solver."""
 
-import keras
+from typing import Any
 
-from tfnode.gradients.problem import Gradient, Problem
+import keras
+from tensorflow.python.eager import record
+
+from tfnode.gradients.base import Gradient, Request
+from tfnode.gradients.tapes import cut, recorded
+from tfnode.problem import Problem
+from tfnode.solvers.failure import Caller
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class Backprop(Gradient):
     """Backpropagation through the operations of the solver.
+
+    An adaptive solve is done twice: first without a gradient, to find its steps, then through
+    the accepted ones alone.
 
     Memory: every evaluation of the vector field, so it grows with the number of steps.
     Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; under
@@ -21,7 +30,9 @@ class Backprop(Gradient):
         ValueError: Where it is used with TFP's `BDF`, or ours.
     """
 
-    def check(self, solver):
+    higher_order = True
+
+    def check(self, solver: Any) -> None:
         if hasattr(solver, "tableau"):
             return
         # Slow to load, and there already where it is needed.
@@ -34,12 +45,36 @@ class Backprop(Gradient):
                 f"Received: solver={solver}"
             )
 
-    def solve(self, problem: Problem):
-        trajectory = problem.solver.integrate(
+    def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
+        solver, steps = request.solver, {}
+        if solver.adaptive:
+            steps = {"steps": _accepted_steps(problem, request)}
+        trajectory = solver.integrate(
             problem.field,
             problem.y0,
             problem.times,
+            caller=Caller(problem.origin),
             quadratures=problem.quadratures,
-            final_only=problem.final_only,
+            final_only=request.final_only,
+            **steps,
         )
         return [*trajectory.states, *trajectory.quadratures], trajectory.stats
+
+
+def _accepted_steps(problem: Problem, request: Request) -> Any:
+    """Solve without a gradient, and return the record of the accepted steps.
+
+    A gradient must not go through rejected steps: where one left the domain of the dynamics its
+    derivatives are NaN, and 0 times NaN is NaN.
+    """
+    field = problem.vector_field
+    with record.stop_recording():
+        trajectory = request.solver.integrate(
+            recorded(field.bind(field.reads)),
+            problem.y0,
+            problem.times,
+            caller=Caller(problem.origin),
+            final_only=request.final_only,
+            max_states=2,
+        )
+    return cut((trajectory.record, trajectory.stats))

@@ -1,21 +1,18 @@
 """The exact gradient of the discrete solution, recomputed step by step."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from tfnode.gradients.problem import (
-    BackwardStats,
-    Gradient,
-    Problem,
-    cut,
-    find_sources,
-    read,
-    recorded,
-    unrecorded,
-)
+from tfnode.gradients import custom
+from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reverse_step import Outputs, ReverseStep
+from tfnode.gradients.tapes import recorded
+from tfnode.problem import Problem
+from tfnode.solvers.failure import nan_where
 from tfnode.solvers.stages import add, increment, stages
-from tfnode.solvers.trajectory import nan_where
+from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -73,56 +70,26 @@ class Checkpoint(Gradient):
                 f"others do not tell their steps. Use 'adjoint' instead. Received: solver={solver}"
             )
 
-    def solve(self, problem: Problem):
-        sources, lists, _ = find_sources(problem)
-        stats = []
-
-        # The sources are inputs, although the field reads them itself, so that the
-        # tapes outside connect them with the result.
-        @tf.custom_gradient
-        def run(*inputs):
-            with unrecorded(problem.solver):
-                trajectory = problem.solver.integrate(
-                    recorded(problem.field),
-                    problem.y0,
-                    problem.times,
-                    quadratures=problem.quadratures,
-                    final_only=problem.final_only,
-                    max_states=self.max_states,
-                )
-            trajectory = cut(trajectory)
-            stats.append(trajectory.stats)
-
-            def grad(*cotangents, variables=()):
-                with unrecorded(problem.solver):
-                    gradients = _backward(problem, sources, trajectory, cotangents)
-                # The steps up to where a solve failed have gradients, which are of no use.
-                gradients = [nan_where(trajectory.failed, g) for g in gradients]
-                gradients = self.first_order_only(gradients, [*inputs, *cotangents])
-                # `variables` are among the sources already.
-                return (gradients, [None] * len(variables)) if variables else gradients
-
-            return [*trajectory.states, *trajectory.quadratures], grad
-
-        outputs = run(*problem.y0, problem.times, *[read(s) for s in sources])
-        return self.refuse_lists(outputs, lists), stats[0]
+    def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
+        return custom.solve(self.name, problem, request, _backward, self.max_states)
 
 
-def _backward(problem, sources, trajectory, cotangents):
-    """Gradients in `y0`, the times and the sources."""
-    solver, times, final_only = problem.solver, problem.times, problem.final_only
+def _backward(solved: custom.Solved, cotangents: list) -> tuple:
+    """Return the gradients in `y0`, the sources and the times, and the stats."""
+    request, times, trajectory = solved.request, solved.times, solved.trajectory
+    solver, final_only = request.solver, request.final_only
     tableau, record, steps = solver.tableau, trajectory.record, trajectory.stats.num_steps
     dense = None if final_only else tableau.dense
     rows = _rows(tableau, dense)
     # Nothing depends on a quadrature, so the gradient in it is the same in all steps.
-    cotangents, q_bar = cotangents[: len(problem.y0)], cotangents[len(problem.y0) :]
-    windows = _Windows(problem, record, steps)
+    cotangents, q_bar = cotangents[: len(solved.y0)], cotangents[len(solved.y0) :]
+    windows = _Windows(solved)
 
     def body(n, y_bar, g, rates, window):
         y, window = windows.state(n, window)
         t, h = tf.gather(record.t, n), tf.gather(record.h, n)
-        end = step_end(problem, record, steps, n)
-        step = recorded(ReverseStep)(problem, sources, rows, t, h, end, y)
+        end = _step_end(solved, n)
+        step = recorded(ReverseStep)(solved.field, request.time_gradient, rows, t, h, end, y)
         outputs = None
         if not final_only:
             ends = tf.gather(record.reached, n)
@@ -133,7 +100,7 @@ def _backward(problem, sources, trajectory, cotangents):
             y_bar = add(y_bar, outputs.moments(0)[0])
         moments = outputs.moments(len(dense[0])) if dense is not None else None
         y_bar, g_step, t_bar, h_bar = step.backward(y_bar, q_bar, tableau.b, dense, moments)
-        if problem.time_gradient:
+        if request.time_gradient:
             by_t, by_h, by_times = rates
             if dense is not None:
                 by_times, total, weighted = outputs.rates(tableau, step.ks, by_times)
@@ -142,7 +109,7 @@ def _backward(problem, sources, trajectory, cotangents):
         return n - 1, y_bar, [a + b for a, b in zip(g, g_step)], rates, window
 
     rates = ()
-    if problem.time_gradient:
+    if request.time_gradient:
         size = tf.shape(record.t)[0]
         by_step = [tf.TensorArray(times.dtype, size, element_shape=[]) for _ in range(2)]
         rates = (*by_step, tf.zeros_like(times))
@@ -151,8 +118,8 @@ def _backward(problem, sources, trajectory, cotangents):
         body,
         (
             steps - 1,
-            list(cotangents) if final_only else [tf.zeros_like(y) for y in problem.y0],
-            [tf.zeros_like(read(s)) for s in sources],
+            list(cotangents) if final_only else [tf.zeros_like(y) for y in solved.y0],
+            [tf.zeros_like(value_of(s)) for s in solved.field.sources],
             rates,
             windows.start(),
         ),
@@ -161,15 +128,17 @@ def _backward(problem, sources, trajectory, cotangents):
     if not final_only:
         y_bar = [a + c[0] for a, c in zip(y_bar, cotangents)]
     times_bar = tf.zeros_like(times)
-    if problem.time_gradient:
+    if request.time_gradient:
         by_t, by_h, times_bar = rates
         steps_bar = (by_t.stack(), by_h.stack())
         times_bar += solver.times_gradient(times, record, steps, *steps_bar, final_only)
-    if problem.on_backward is not None:
-        again = windows.recomputed() * len(_rows(tableau, None))
-        evaluations = steps * len(rows) + again
-        problem.on_backward(BackwardStats(evaluations, steps, 0 * steps, tf.zeros([])))
-    return [*y_bar, times_bar, *g]
+    evaluations = steps * len(rows) + windows.recomputed() * len(_rows(tableau, None))
+    stats = BackwardStats(evaluations, steps, 0 * steps, tf.zeros([]))
+    # The steps up to where a solve failed have gradients, which are of no use.
+    y_bar, g, times_bar = tf.nest.map_structure(
+        lambda x: nan_where(trajectory.failed, x), (y_bar, g, times_bar)
+    )
+    return y_bar, g, times_bar, stats
 
 
 def _rows(tableau, dense):
@@ -181,10 +150,11 @@ def _rows(tableau, dense):
     return rows if tableau.first_same_as_last else [*rows, (1.0, tableau.b)]
 
 
-def step_end(problem, record, steps, n):
-    """The time at the end of step `n`: that from which the next one begins."""
+def _step_end(solved: custom.Solved, n: tf.Tensor) -> tf.Tensor:
+    """Return the time at the end of step `n`: that from which the next one begins."""
+    record, steps = solved.trajectory.record, solved.trajectory.stats.num_steps
     following = tf.gather(record.t, tf.minimum(n + 1, steps - 1))
-    return tf.where(n + 1 < steps, following, problem.times[-1])
+    return tf.where(n + 1 < steps, following, solved.times[-1])
 
 
 class _Windows:
@@ -194,25 +164,27 @@ class _Windows:
     last step, the first to be asked for.
     """
 
-    def __init__(self, problem, record, steps):
-        self.problem, self.record, self.steps = problem, record, steps
-        self.all_stored = isinstance(record.window, int) and record.window == 1
+    def __init__(self, solved: custom.Solved):
+        self.solved = solved
+        self.record, self.steps = solved.trajectory.record, solved.trajectory.stats.num_steps
+        self.all_stored = isinstance(self.record.window, int) and self.record.window == 1
 
-    def start(self):
+    def start(self) -> list:
+        """Return the empty window with which the loop begins."""
         if self.all_stored:
             return []
         arrays = [
             tf.TensorArray(
                 y.dtype, self.record.window, element_shape=y.shape, clear_after_read=False
             )
-            for y in self.problem.y0
+            for y in self.solved.y0
         ]
-        return [a.write(0, y) for a, y in zip(arrays, self.problem.y0)]
+        return [a.write(0, y) for a, y in zip(arrays, self.solved.y0)]
 
-    def state(self, n, window):
-        """The state from which step `n` began, and the window."""
-        record, tableau = self.record, self.problem.solver.tableau
-        replay = recorded(self.problem.replay)
+    def state(self, n: tf.Tensor, window: list) -> tuple[list, list]:
+        """Return the state from which step `n` began, and the window."""
+        record, tableau = self.record, self.solved.request.solver.tableau
+        field = recorded(self.solved.field)
         first = n - n % record.stride
         owned = tf.cast(tf.equal(record.owners, first), tf.int32)
         slot = 1 + tf.argmax(owned, output_type=tf.int32)
@@ -223,8 +195,7 @@ class _Windows:
 
         def forward(m, y, window):
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
-            end = step_end(self.problem, record, self.steps, m)
-            ks, _ = stages(_rows(tableau, None), replay, t, y, h, end=end)
+            ks, _ = stages(_rows(tableau, None), field, t, y, h, end=_step_end(self.solved, m))
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 
@@ -239,8 +210,8 @@ class _Windows:
         )
         return [a.read(n - first) for a in window], window
 
-    def recomputed(self):
-        """Steps that are computed again beside those of the backward pass."""
+    def recomputed(self) -> tf.Tensor:
+        """Return how many steps are computed again beside those of the backward pass."""
         if self.all_stored:
             return tf.zeros([], tf.int32)
         return self.steps + -self.steps // self.record.stride

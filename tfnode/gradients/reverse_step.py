@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from tfnode.gradients.problem import gradients_or_zeros, inner, read, recorded
+from tfnode.gradients.tapes import gradients_or_zeros, inner, recorded
 from tfnode.solvers.stages import add, dense_slopes, increment, stage_time
+from tfnode.vector_field import BoundField, value_of
 
 
 def _stage(y, row, h, ks):
@@ -14,17 +15,17 @@ def _stage(y, row, h, ks):
 class ReverseStep:
     """One step, its stages on tapes."""
 
-    def __init__(self, problem, sources, rows, t, h, end, y):
-        self.problem, self.sources, self.rows, self.h = problem, sources, rows, h
+    def __init__(self, field: BoundField, time_gradient: bool, rows, t, h, end, y):
+        self.sources, self.rows, self.h = field.sources, rows, h
+        self.time_gradient = time_gradient
         self.ks, self.qs, self.zs, self.ts, self.tapes = [], [], [], [], []
         for c, row in rows:
             # Each stage has tensors of its own, so that tapes tell them apart.
             z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
             time = tf.identity(stage_time(c, t, h, end))
-            with tf.GradientTape() as tape:
-                tape.watch([time, *z])
-                tape.watch([s for s in sources if not isinstance(s, tf.Variable)])
-                k, q = problem.replay(time, z)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([time, *z, *field.sources])
+                k, q = field(time, z)
             self.ks.append(k)
             self.qs.append(q)
             self.zs.append(z)
@@ -39,8 +40,8 @@ class ReverseStep:
         """
         h, dtype, rows = self.h, self.h.dtype, self.rows
         t_bar, h_bar = tf.zeros([], dtype), tf.zeros([], dtype)
-        with_time = self.problem.time_gradient
-        result, g = y_bar, [tf.zeros_like(read(s)) for s in self.sources]
+        with_time = self.time_gradient
+        result, g = y_bar, [tf.zeros_like(value_of(s)) for s in self.sources]
         if moments is not None:
             result = add(result, moments[0])
         if with_time:

@@ -8,19 +8,17 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.integrate import solve
-from tfnode.system import caller
+from tfnode.problem import caller
 
-COSTS = (
-    "forward_solves",
-    "forward",
-    "forward_steps",
-    "forward_rejected",
+FORWARD_COSTS = ("forward_solves", "forward", "forward_steps", "forward_rejected")
+BACKWARD_COSTS = (
     "backward_solves",
     "backward",
     "backward_steps",
     "backward_rejected",
     "reconstruction_error",
 )
+COSTS = (*FORWARD_COSTS, *BACKWARD_COSTS)
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -75,7 +73,7 @@ class ODEBlock(keras.layers.Layer):
         self,
         dynamics,
         solver="rk4",
-        gradient="adjoint",
+        gradient=None,
         times=(0.0, 1.0),
         return_sequences=False,
         regularizers=(),
@@ -89,7 +87,7 @@ class ODEBlock(keras.layers.Layer):
             )
         self.dynamics = dynamics
         self.solver = solvers.get(solver)
-        self.gradient = gradients.get(gradient)
+        self.gradient = gradients.get(gradient, self.solver)
         self.gradient.check(self.solver)
         self.times = tuple(float(t) for t in times)
         steps = [after - before for before, after in zip(self.times, self.times[1:])]
@@ -168,7 +166,6 @@ class ODEBlock(keras.layers.Layer):
 
     def _solve(self, dynamics, inputs, times, training, integrand=None):
         """Solves, counts what it cost in training, and adds the integral to the losses."""
-        count = self._count if training is True else None
         outputs, integral, stats = solve(
             dynamics,
             inputs,
@@ -176,27 +173,18 @@ class ODEBlock(keras.layers.Layer):
             self.solver,
             self.gradient,
             final_only=not self.return_sequences,
-            on_backward=count and (lambda s: count("backward", s)),
+            counters=tuple(self._costs[name] for name in BACKWARD_COSTS)
+            if training is True
+            else (),
             integrand=integrand,
         )
         if integrand is not None:
             # After the solve: within it, the layer's call context may be closed.
             self.add_loss(integral)
-        if count is not None:
-            count("forward", stats)
+        if training is True:
+            for name, count in zip(FORWARD_COSTS, (1, *stats)):
+                self._costs[name].assign_add(tf.cast(count, tf.int64))
         return outputs
-
-    def _count(self, direction, stats):
-        counts = {
-            direction: stats.num_evaluations,
-            f"{direction}_solves": 1,
-            f"{direction}_steps": stats.num_steps,
-            f"{direction}_rejected": stats.num_rejected,
-        }
-        if direction == "backward":
-            counts["reconstruction_error"] = stats.reconstruction_error
-        for name, count in counts.items():
-            self._costs[name].assign_add(tf.cast(count, self._costs[name].dtype))
 
     def costs(self):
         """What solves in training cost since `reset_costs`.

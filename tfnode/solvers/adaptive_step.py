@@ -6,10 +6,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfnode.solvers import step_control
+from tfnode.solvers.failure import Caller, checked, compiled_by_xla, nan_where
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
-from tfnode.solvers.stages import add, compiled_by_xla, dense_weights, increment, stages
-from tfnode.solvers.trajectory import Stats, Trajectory, checked, nan_where
+from tfnode.solvers.stages import add, dense_weights, increment, stages
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 
 class Progress(NamedTuple):
@@ -48,6 +49,10 @@ class Progress(NamedTuple):
     def rejected(self):
         """The number of rejected steps."""
         return self.counts[1]
+
+    def with_step(self, h):
+        """Return the same place with another size of the next step."""
+        return self._replace(clock=tf.stack([self.t, h, self.ratio]))
 
     def may_go_on(self, max_steps):
         """Whether neither the budget of steps is spent nor the step too small."""
@@ -100,6 +105,8 @@ class AdaptiveStep(RungeKutta):
     section IV.2, for the controller.
     """
 
+    adaptive = True
+
     def __init__(self, rtol=1e-3, atol=1e-6, first_step=None, max_steps=4096):
         for name, value, valid in (
             ("rtol", rtol, lambda x: 0.0 < x < math.inf),
@@ -122,6 +129,10 @@ class AdaptiveStep(RungeKutta):
         self.first_step = first_step
         self.max_steps = max_steps
 
+    @property
+    def tolerances(self):
+        return self.rtol, self.atol
+
     def get_config(self):
         return {
             "rtol": self.rtol,
@@ -131,10 +142,21 @@ class AdaptiveStep(RungeKutta):
         }
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+        self,
+        field,
+        y0,
+        times,
+        quadratures=(),
+        final_only=False,
+        first_step=None,
+        max_states=None,
+        caller=Caller(),
+        steps=None,
     ) -> Trajectory:
         y0 = list(y0)
         span = times[-1] - times[0]
+        if steps is not None:
+            first_step = tf.abs(steps[0].h[0])
         now, evaluations = self.start(field, times[0], y0, span, quadratures, first_step)
         lands_everywhere = self.tableau.dense is None and not final_only
         count = tf.shape(times)[0]
@@ -147,12 +169,18 @@ class AdaptiveStep(RungeKutta):
 
         def unfinished(now, reached, arrays, record):
             del reached, arrays, record
+            if steps is not None:
+                return now.accepted < steps[1].num_steps
             return tf.not_equal(now.t, times[-1]) & now.may_go_on(self.max_steps)
 
         def body(now, reached, arrays, record):
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(times, [reached], [1])[0] if lands_everywhere else times[-1]
+            if steps is not None:
+                now = now.with_step(tf.abs(tf.gather(steps[0].h, now.accepted)))
             trial = self.try_step(field, now, end, tf.sign(span))
+            if steps is not None:
+                trial = trial._replace(accept=tf.constant(True))
             if not final_only:
                 reached, arrays = self._output(times, now, trial, reached, arrays)
             if recorder is not None:
@@ -174,11 +202,13 @@ class AdaptiveStep(RungeKutta):
         if not self.tableau.first_same_as_last:
             # The derivative at the new state is evaluated after accepted steps only.
             evaluations += now.accepted
-        states, quadratures = self._checked([states, now.q], now, failed)
+        states, quadratures = self._checked([states, now.q], now, failed, caller)
         return Trajectory(
             states,
             quadratures,
-            Stats(evaluations, now.accepted, now.rejected),
+            Stats(evaluations, now.accepted, now.rejected)
+            if steps is None
+            else steps[1]._replace(num_evaluations=steps[1].num_evaluations + evaluations),
             now.h,
             recorder and recorder.finish(record),
             failed,
@@ -280,17 +310,17 @@ class AdaptiveStep(RungeKutta):
         order = self.tableau.order
         return step_control.first(field, t, y, derivative, span, self.rtol, self.atol, order), 1
 
-    def _checked(self, results, now, failed):
+    def _checked(self, results, now, failed, caller):
         """The results, if all went well; else an error, or NaN where there are no errors."""
         results = checked(
             results,
             failed,
-            f"{type(self).__name__} failed: the budget of steps is spent, the step is below the "
+            f"{type(self).__name__} failed{caller.during}: the budget of steps is spent, the step is below the "
             "resolution of time, or the state or its derivative is not finite. Try looser "
             "tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
             "check the dynamics for NaN.",
             "time reached =",
-            now.t,
+            caller.time(now.t),
             "accepted steps =",
             now.accepted,
             "rejected steps =",

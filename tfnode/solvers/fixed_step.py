@@ -7,11 +7,12 @@ import keras
 import tensorflow as tf
 
 from tfnode.solvers import step_control
+from tfnode.solvers.failure import Caller, checked, compiled_by_xla, finite
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
-from tfnode.solvers.stages import add, compiled_by_xla, increment, stages
+from tfnode.solvers.stages import add, increment, stages
 from tfnode.solvers.tableau import ButcherTableau
-from tfnode.solvers.trajectory import Stats, Trajectory, checked, finite
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 # In one interval; their number is an int32.
 MOST_STEPS = 2**30
@@ -75,7 +76,15 @@ class FixedStep(RungeKutta):
         return {"num_steps": self.num_steps, "step_size": self.step_size}
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+        self,
+        field,
+        y0,
+        times,
+        quadratures=(),
+        final_only=False,
+        first_step=None,
+        max_states=None,
+        caller=Caller(),
     ) -> Trajectory:
         del first_step
         y0, quadratures = list(y0), list(quadratures)
@@ -132,7 +141,7 @@ class FixedStep(RungeKutta):
             _, y, q, record, last = interval(0, t0, t1, zero, y0, quadratures, record, last)
             states = y if final_only else [tf.stack(pair) for pair in zip(y0, y)]
             record = recorder and recorder.finish(record)
-            return self._checked(Trajectory(states, q, stats, record=record), y, last)
+            return self._checked(Trajectory(states, q, stats, record=record), y, last, caller)
 
         arrays = []
         if not final_only:
@@ -158,9 +167,9 @@ class FixedStep(RungeKutta):
         )
         states = y if final_only else [a.stack() for a in arrays]
         record = recorder and recorder.finish(record)
-        return self._checked(Trajectory(states, q, stats, record=record), y, last)
+        return self._checked(Trajectory(states, q, stats, record=record), y, last, caller)
 
-    def _checked(self, trajectory, y, last):
+    def _checked(self, trajectory, y, last, caller):
         """The trajectory, if `y`, the last state, is finite.
 
         Then all are: a sum with NaN is NaN, and one with an infinite number that or NaN.
@@ -168,11 +177,18 @@ class FixedStep(RungeKutta):
         failed = ~finite(y)
         facts = []
         if last:
-            facts = ["time reached =", last.t, "steps =", last.number, "last step size =", last.h]
+            facts = [
+                "time reached =",
+                caller.time(last.t),
+                "steps =",
+                last.number,
+                "last step size =",
+                last.h,
+            ]
         states, quadratures = checked(
             [trajectory.states, trajectory.quadratures],
             failed,
-            f"{type(self).__name__} failed: the state or its derivative is not finite. Try more "
+            f"{type(self).__name__} failed{caller.during}: the state or its derivative is not finite. Try more "
             "steps, float64, or a solver that chooses its steps, and check the initial state and "
             "the dynamics for NaN.",
             *facts,

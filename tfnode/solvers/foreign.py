@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfnode.solvers.trajectory import Stats, Trajectory, checked
+from tfnode.solvers.failure import Caller, checked
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 
 def drivable(solver):
@@ -25,11 +26,14 @@ class Foreign:
         solver: A `tfp.math.ode.Solver`.
     """
 
+    adaptive = False
+
     def __init__(self, solver):
         self.solver = solver
+        self.tolerances = solver._rtol, solver._atol
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None, caller=Caller()
     ) -> Trajectory:
         """As `RungeKutta.integrate`, without a record of the steps."""
         del first_step
@@ -56,11 +60,11 @@ class Foreign:
         states = checked(
             list(results.states),
             failed,
-            f"{self.solver.name} failed: the budget of steps is spent, because the tolerances are "
+            f"{self.solver.name} failed{caller.during}: the budget of steps is spent, because the tolerances are "
             "too tight for it or the state or its derivative is not finite. Try looser tolerances, "
             "a larger budget or float64, and check the dynamics for NaN.",
             "on the way to the time",
-            start + direction * target,
+            caller.time(start + direction * target),
             "last step size =",
             getattr(results.solver_internal_state, "step_size", "unknown"),
             "evaluations =",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfnode.solvers.stages import compiled_by_xla
+from tfnode.solvers.failure import compiled_by_xla
 
 
 class Record(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfnode.solvers.failure import Caller
 from tfnode.solvers.tableau import ButcherTableau
 from tfnode.solvers.trajectory import Trajectory
 
@@ -35,15 +36,27 @@ class RungeKutta(tfp.math.ode.Solver):
 
     Attributes:
         tableau: The method, a `ButcherTableau`.
+        adaptive: Whether the solver chooses its steps.
+        tolerances: `(rtol, atol)` of a solver that controls its error, else `None`.
     """
 
     tableau: ButcherTableau
+    adaptive = False
+    tolerances: tuple[float, float] | None = None
 
     def __init__(self):
         super().__init__(make_adjoint_solver_fn=None, validate_args=False, name=type(self).__name__)
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None, max_states=None
+        self,
+        field,
+        y0,
+        times,
+        quadratures=(),
+        final_only=False,
+        first_step=None,
+        max_states=None,
+        caller=Caller(),
     ) -> Trajectory:
         """Integrates from `times[0]` through `times[-1]`, in either direction.
 
@@ -58,6 +71,7 @@ class RungeKutta(tfp.math.ode.Solver):
                 instead of the solver's own choice. Solvers with a fixed step ignore it.
             max_states: Whether to record the steps, and with how many of the states; an
                 even int, or `None`.
+            caller: Who asked for the solve, for its error.
 
         Returns:
             A `Trajectory`.

@@ -1,18 +1,12 @@
 """The arithmetic of explicit Runge-Kutta steps, over lists of tensors."""
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
+from tfnode.solvers.failure import compiled_by_xla
 from tfnode.solvers.tableau import ButcherTableau
 
 # From here on, compiling the field once for each of them takes longer than a loop over them.
 STAGES_IN_A_LOOP = 8
-
-
-def compiled_by_xla():
-    """Whether what is being traced is compiled by XLA; TensorFlow does not export this."""
-    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    return graph is not None and control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def increment(weights, h, derivatives):

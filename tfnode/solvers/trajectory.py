@@ -1,6 +1,5 @@
-"""What a solver returns."""
+"""`Trajectory` and `Stats`: the results of a solve."""
 
-import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -39,35 +38,3 @@ class Trajectory(NamedTuple):
     step: Any = None
     record: Any = None
     failed: Any = False
-
-
-def checked(results, failed, message, *facts, summarize=3):
-    """The results, if all went well; else an error, or NaN where XLA has none.
-
-    Args:
-        results: Any structure of float tensors.
-        failed: A boolean scalar.
-        message: What went wrong, and what to do.
-        facts: What was received: names, each before its value.
-        summarize: How many elements of each tensor are shown.
-
-    Raises:
-        tf.errors.InvalidArgumentError: If `failed`.
-    """
-    check = tf.debugging.Assert(~failed, [f"{message} Received:", *facts], summarize)
-    with tf.control_dependencies([] if check is None else [check]):
-        # Not under XLA alone: what is traced without it may be compiled by it later.
-        return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
-
-
-def finite(tensors):
-    """Whether no element of a list of tensors is NaN or infinite, a boolean scalar."""
-    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in tensors])
-
-
-def nan_where(failed, x):
-    """`x`, a float tensor, or NaN if something failed that could not be raised.
-
-    A product, so that the gradients through it are NaN, too; those of a selection would be 0.
-    """
-    return x * tf.where(failed, tf.constant(math.nan, x.dtype), 1.0)

@@ -1,0 +1,57 @@
+"""Derivatives that a gradient method does not have, refused where somebody asks for them."""
+
+import tensorflow as tf
+
+
+def first_order_only(name: str, tensors: list, dependencies: list) -> list:
+    """Return the tensors, which refuse to be differentiated in what they depend on."""
+    return _without_gradient(
+        tensors,
+        dependencies,
+        f"The gradient method '{name}' has no second derivatives, nor forward-mode "
+        "ones, which TensorFlow takes as such: it was asked to differentiate its own result. "
+        "Use gradient='backprop'.",
+        f"{name}_has_no_second_derivatives",
+    )
+
+
+def refuse_lists(name: str, outputs: list, lists: list) -> list:
+    """Return the outputs of a solve, which refuse to be differentiated in lists of tensors."""
+    if not lists:
+        return outputs
+    (zero,) = _without_gradient(
+        [tf.zeros([], outputs[0].dtype)],
+        lists,
+        "The dynamics close over a TensorArray, or another list of tensors, through which "
+        f"the gradient '{name}' cannot flow. Let them close over its `stack()`, or "
+        "use gradient='backprop'.",
+        f"{name}_has_no_gradient_in_a_TensorArray",
+    )
+    return [outputs[0] + zero, *outputs[1:]]
+
+
+def _without_gradient(tensors: list, dependencies: list, message: str, name: str) -> list:
+    """Return the tensors; whoever differentiates them in the dependencies gets an error.
+
+    XLA runs no Python: its error has the `name` alone.
+    """
+    graph = tf.compat.v1.get_default_graph()
+
+    def fail():
+        raise NotImplementedError(message)
+
+    @tf.custom_gradient
+    def refuse(*dependencies):
+        def grad(*upstream, variables=()):
+            here = tf.compat.v1.get_default_graph()
+            outer = getattr(here, "outer_graph", None)
+            if here is graph or isinstance(outer, tf.__internal__.FuncGraph):
+                fail()
+            # Below a tape outside, TensorFlow traces the derivative of a `tf.function`
+            # whether or not anyone will ask for it, so only running it may fail.
+            with tf.control_dependencies([tf.py_function(fail, [], [], name)]):
+                return [tf.zeros_like(x) for x in dependencies]
+
+        return [tf.identity(x) for x in tensors], grad
+
+    return refuse(*dependencies)

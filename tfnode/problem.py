@@ -1,0 +1,203 @@
+"""`Problem`: an initial value problem in the form that solvers and gradients take."""
+
+import contextlib
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfnode.solvers.failure import checked, finite
+from tfnode.vector_field import PinnedSeeds, VectorField
+
+
+def converted(func: Any) -> Any:
+    """Return the function as AutoGraph converts it where this is called.
+
+    In eager mode functions are converted, too, since they are traced there as well. Lambdas are
+    not: they have no statements, and AutoGraph often cannot find their source.
+    """
+    if not callable(func) or isinstance(func, keras.layers.Layer):
+        return func
+    autograph = tf.__internal__.autograph
+    context = autograph.control_status_ctx()
+    if tf.executing_eagerly() and context.status.name == "UNSPECIFIED":
+        if getattr(func, "__name__", "") == "<lambda>":
+            return func
+        context = type(context)(status=type(context.status).ENABLED)
+    return autograph.tf_convert(func, context)
+
+
+class Problem:
+    """An ODE and where it starts: over lists of tensors, float32 or float64.
+
+    The solver's time counts from the first of the times, since float32 resolves a clock near
+    zero better than one that shows 36,000 seconds. The dynamics get the time of the caller.
+
+    Args:
+        func: As in `tfnode.odeint`, through `converted`.
+        y0: As in `tfnode.odeint`.
+        t: 1-D tensor of at least one time, float32 or float64. The first is that of `y0`.
+        integrand: As in `tfnode.integrate.solve`.
+
+    Attributes:
+        y0: List of tensors, the state at `times[0]`.
+        quadratures: List of tensors, zeros like the integrands: the state never depends on
+            them, so that they have no part in the error that an adaptive solver controls.
+        time_dtype: The dtype of the times that the dynamics get.
+        times: 1-D tensor, the time elapsed since the first of `t`.
+        origin: Scalar, the first of `t`.
+        vector_field: The traced `VectorField`.
+
+    Raises:
+        ValueError: If the dynamics cannot be called, do not return the structure and shape of
+            the state, or draw from TensorFlow's own random generators; if there is no state.
+        TypeError: If the state or the derivative is not floating.
+    """
+
+    def __init__(self, func: Any, y0: Any, t: Callable, integrand: Callable | None = None):
+        self._call = caller(func)
+        self._integrand = integrand
+        self._structure = tf.nest.map_structure(_state_tensor, y0)
+        leaves = tf.nest.flatten(self._structure)
+        if not leaves:
+            raise ValueError(f"`y0` must hold at least one tensor. Received: y0={y0}")
+        self._dtypes = [y.dtype for y in leaves]
+        self._wide = [tf.float32 if d.size < 4 else d for d in self._dtypes]
+        self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
+        self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
+        self.quadratures = [] if integrand is None else [tf.zeros([], self.time_dtype)]
+        self._set_times(t(self.time_dtype))
+        self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
+
+    def field(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
+        """Evaluate the dynamics directly, with their updates of Keras variables.
+
+        Returns:
+            The derivative at `(t, y)` and the integrands of the quadratures there.
+        """
+        seeds = self.vector_field.seeds
+        with PinnedSeeds(seeds) if seeds else contextlib.nullcontext():
+            return self._evaluate(t, y)
+
+    def caller_time(self, t: tf.Tensor) -> tf.Tensor:
+        """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
+        if self._origin is not None:
+            # Rounding must not leave the interval, where the dynamics need not be defined.
+            t = tf.clip_by_value(self._origin + t, self._earliest, self._latest)
+        return tf.cast(t, self.time_dtype)
+
+    @property
+    def origin(self) -> tf.Tensor:
+        return tf.zeros([], self.times.dtype) if self._origin is None else self._origin
+
+    def pack(self, y: Sequence[tf.Tensor]) -> Any:
+        """Return the list as the structure of the state, in its dtypes."""
+        y = [tf.cast(x, d) for x, d in zip(y, self._dtypes)]
+        return tf.nest.pack_sequence_as(self._structure, y)
+
+    def result(self, y: Sequence[tf.Tensor]) -> Any:
+        """Return `pack` for the caller, checked: a state may be too large for its own dtype."""
+        packed = self.pack(y)
+        halves = [x for x in tf.nest.flatten(packed) if x.dtype.size < 4]
+        if not halves:
+            return packed
+        return checked(
+            packed,
+            ~finite(halves),
+            "The solution is too large for the dtype of its state. Use float32 or bfloat16.",
+            "dtype =",
+            halves[0].dtype.name,
+        )
+
+    def _set_times(self, given: tf.Tensor) -> None:
+        static = tf.get_static_value(given)
+        if static is not None and static[0] == 0.0:
+            self.times, self._origin = given, None
+            return
+        # Times that are wider than the state stay so.
+        self.times, self._origin = given - given[0], given[0]
+        several = given.shape[0] != 1
+        infinity = tf.constant(math.inf, given.dtype)
+        self._earliest = tf.minimum(given[0], given[-1]) if several else -infinity
+        self._latest = tf.maximum(given[0], given[-1]) if several else infinity
+
+    def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
+        y, t = self.pack(y), self.caller_time(t)
+        if self._integrand is None:
+            dy, rates = self._call(t, y), []
+        else:
+            dy, *rates = self._integrand(self._call, t, y)
+        dy = [tf.cast(x, d) for x, d in zip(_derivative(dy, y), self._wide)]
+        return dy, [tf.cast(x, self.time_dtype) for x in rates]
+
+
+def _state_tensor(y):
+    y = tf.convert_to_tensor(y)
+    if not y.dtype.is_floating:
+        raise TypeError(
+            "The state `y0` must be made of float tensors; cast it first, for example by "
+            f"`tf.cast(y0, tf.float32)`. Received: dtype={y.dtype.name}, shape={y.shape}"
+        )
+    return y
+
+
+def caller(func):
+    """`func` as a function of `(t, y)`."""
+    if not callable(func):
+        raise ValueError(
+            "The dynamics must be a callable `func(t, y)`, a Keras layer or a Keras model. "
+            f"Received: func={func!r}"
+        )
+    if not isinstance(func, keras.layers.Layer):
+        return func
+    # Functional models have one argument for all of their inputs.
+    inputs = len(getattr(func, "inputs", None) or [None])
+    arguments = [
+        p
+        for p in inspect.signature(func.call).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+        and p.name not in ("training", "mask")
+    ]
+    if (len(arguments), inputs) == (1, 1):
+        return lambda t, y: func(y)
+    if (len(arguments), inputs) == (1, 2):
+        return lambda t, y: func([t, y])
+    if len(arguments) == 2:
+        return func
+    raise ValueError(
+        "A layer or model for the dynamics takes one input, the state, or two, the time and "
+        f"the state: `call(self, t, y)`. Received: {type(func).__name__} with "
+        f"call{inspect.signature(func.call)} and {inputs} input(s)"
+    )
+
+
+def _derivative(dy, y):
+    """The leaves of `dy`, checked against the state `y`."""
+    try:
+        tf.nest.assert_same_structure(y, dy)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "The dynamics must return the structure of the state, since they are its "
+            f"derivative. Received: {dy} for a state {y}"
+        ) from error
+    leaves = tf.nest.flatten(dy)
+    if any(x is None for x in leaves):
+        raise ValueError(
+            "The dynamics must return the derivative of the state; is a `return` missing? "
+            f"Received: {dy}"
+        )
+    leaves = [tf.convert_to_tensor(x) for x in leaves]
+    for x, state in zip(leaves, tf.nest.flatten(y)):
+        if not x.shape.is_compatible_with(state.shape):
+            raise ValueError(
+                "The dynamics must return the shape of the state, since they are its "
+                f"derivative. Received: a derivative of shape {x.shape} for a state of "
+                f"shape {state.shape}"
+            )
+        if not x.dtype.is_floating:
+            raise TypeError(f"The dynamics must return floats. Received: dtype={x.dtype.name}")
+    return leaves

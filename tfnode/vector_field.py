@@ -1,0 +1,226 @@
+"""The vector field as a traced function of explicit tensors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+from tensorflow.python.eager import record
+from tensorflow.python.ops import handle_data_util
+
+# Operations that draw another number each time they run.
+RANDOM_OPERATIONS = frozenset(
+    """Multinomial NonDeterministicInts ParameterizedTruncatedNormal RandomGamma RandomPoisson
+    RandomPoissonV2 RandomShuffle RandomStandardNormal RandomUniform RandomUniformInt
+    RngReadAndSkip RngSkip StatefulRandomBinomial StatefulStandardNormal
+    StatefulStandardNormalV2 StatefulTruncatedNormal StatefulUniform StatefulUniformFullInt
+    StatefulUniformInt TruncatedNormal""".split()
+)
+
+
+class VectorField:
+    """A vector field, traced once, as a function of all that it reads.
+
+    A gradient method evaluates the field on the way back, too. By then the Keras layers in it
+    may have left their call context, and inside a loop its tensors belong to another iteration.
+    So the trace makes every tensor that the field reads an explicit input: see `bind`. No
+    evaluation updates a Keras variable.
+
+    Args:
+        function: `function(t, y) -> (dy, dq)` over lists of tensors.
+        time_dtype: The dtype of `t`, a scalar.
+        y: List of tensors, for their shapes and dtypes.
+
+    Attributes:
+        reads: List of tensors from outside that the field reads: values, and handles of
+            variables and of tensor arrays.
+        sources: Those of `reads` in which a gradient may be asked for, as
+            `(position, variable or tensor)` pairs.
+        lists: The handles of `TensorArray`s and the like among `reads`.
+        dtypes: The set of the dtypes of all that the field computes.
+        updates: Whether an evaluation outside of this trace updates Keras variables.
+        seeds: The states of Keras's seed generators that the field draws from, with the value
+            that belongs to this solve, as `(variable, tensor)` pairs.
+
+    Raises:
+        ValueError: If the field draws from TensorFlow's own random generators.
+    """
+
+    def __init__(self, function: Callable, time_dtype: tf.DType, y: Sequence[tf.Tensor]):
+        signature = (
+            tf.TensorSpec([], time_dtype),
+            [tf.TensorSpec(x.shape, x.dtype) for x in y],
+        )
+        self.seeds: list = []
+        traced, scope = _trace(function, signature, self.seeds)
+        drawn = scope.updated_seeds()
+        if drawn:
+            self.seeds = [(seed, tf.identity(seed.value)) for seed, _ in drawn]
+            for seed, draws in drawn:
+                seed.assign(seed + keras.ops.convert_to_tensor([0, draws], seed.dtype))
+        if drawn or scope.created:
+            # Now with the seeds of this solve, and with the variables that the first trace made.
+            traced, scope = _trace(function, signature, self.seeds)
+        _refuse_random_operations(traced.graph)
+        self._function = traced
+        self._size = len(y)
+        self.reads = list(traced.captured_inputs)
+        self.sources = _sources(self.reads, traced.graph.variables)
+        self.lists = [x for x in self.reads if x.dtype == tf.variant]
+        operations = traced.graph.get_operations()
+        self.dtypes = {x.dtype for operation in operations for x in operation.outputs}
+        self.updates = any(not _is_seed(v) for v, _ in scope.updated.values())
+        self.variables = list(scope.read.values())
+
+    def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
+        """Return the field with these tensors in place of `reads`."""
+        return BoundField(self._function, self._size, reads, [i for i, _ in self.sources])
+
+
+class BoundField:
+    """A vector field together with the tensors that it reads.
+
+    Attributes:
+        sources: List of the tensors, or handles of variables, to differentiate in.
+    """
+
+    def __init__(self, function: Any, size: int, reads: Sequence[tf.Tensor], positions: list[int]):
+        self._function = function
+        self._size = size
+        self._reads = list(reads)
+        self.sources = [self._reads[i] for i in positions]
+
+    def __call__(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
+        """Return the derivative at `(t, y)` and the integrands of the quadratures there."""
+        # TensorFlow has no public way to call a function with other captured tensors.
+        dy, dq = self._function._call_flat([t, *y], self._reads)
+        return list(dy), list(dq)
+
+
+def value_of(source: Any) -> tf.Tensor:
+    """Return the value of a variable, of a variable's handle, or of a tensor."""
+    if tf.is_tensor(source) and source.dtype == tf.resource:
+        return tf.raw_ops.ReadVariableOp(resource=source, dtype=_handle_dtype(source))
+    return tf.convert_to_tensor(source)
+
+
+class PinnedSeeds(keras.StatelessScope):
+    """A scope in which Keras's seed generators draw the same numbers at every evaluation.
+
+    Updates of other variables take place.
+
+    Args:
+        seeds: `(variable, tensor)` pairs, as in `VectorField.seeds`.
+    """
+
+    def __init__(self, seeds: list):
+        super().__init__(seeds, initialize_variables=False)
+        _enter_outer(self)
+
+    def add_update(self, update: tuple) -> None:
+        """Keep an update of a seed, and carry out any other one."""
+        variable, value = update
+        if _is_seed(variable):
+            super().add_update(update)
+        else:
+            variable._direct_assign(value)
+
+
+class _Watching(keras.StatelessScope):
+    """A scope that drops the updates of variables, and notes which are read and updated."""
+
+    def __init__(self, seeds: list):
+        super().__init__(seeds)
+        _enter_outer(self)
+        self.read: dict = {}
+        self.updated: dict = {}
+        self.created = False
+
+    def add_update(self, update: tuple) -> None:
+        variable, _ = update
+        _, count = self.updated.get(id(variable), (variable, 0))
+        self.updated[id(variable)] = variable, count + 1
+        super().add_update(update)
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        self.read[id(variable)] = variable
+        self.created |= variable._value is None
+        return super().get_current_value(variable)
+
+    def updated_seeds(self) -> list:
+        """Return the seeds that were drawn from, each with the number of draws."""
+        return [pair for pair in self.updated.values() if _is_seed(pair[0])]
+
+
+def _enter_outer(scope: keras.StatelessScope) -> None:
+    """Let a scope see the values of variables in the scope around it."""
+    if in_stateless_scope():
+        scope.state_mapping = {**get_stateless_scope().state_mapping, **scope.state_mapping}
+
+
+def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Watching]:
+    scope = _Watching(seeds)
+
+    def evaluate(t, y):
+        with scope:
+            return function(t, y)
+
+    traced = tf.function(evaluate, autograph=False).get_concrete_function(*signature)
+    return traced, scope
+
+
+def _is_seed(variable: keras.Variable) -> bool:
+    return variable.name == "seed_generator_state"
+
+
+def _refuse_random_operations(graph: tf.Graph) -> None:
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    found = sorted({node.op for node in nodes} & RANDOM_OPERATIONS)
+    if found:
+        raise ValueError(
+            "The dynamics draw from a random generator of TensorFlow, so that every evaluation "
+            "would see other numbers and the backward pass others again. Draw the noise before "
+            "the solve and let the dynamics close over it, or draw it in the dynamics by "
+            "`keras.random` with a `keras.random.SeedGenerator`, which is fixed for each solve. "
+            f"Received: dynamics with the operations {found}"
+        )
+
+
+def _sources(reads: list, variables: Sequence[tf.Variable]) -> list:
+    by_handle = {id(v.handle): v for v in variables if v.trainable}
+    sources = []
+    for position, x in enumerate(reads):
+        if x.dtype == tf.resource:
+            source = by_handle.get(id(x), x)
+            differentiable = source is not x or record.should_record_backprop([x])
+            if differentiable and _continuous(_handle_dtype(x)):
+                sources.append((position, source))
+        elif _continuous(x.dtype) and _may_be_watched(x):
+            sources.append((position, x))
+    return sources
+
+
+def _may_be_watched(x: tf.Tensor) -> bool:
+    """Return whether a gradient in a tensor may be asked for.
+
+    An eager tensor is a constant unless a tape watches it: a table of measured values must not
+    cost a gradient of its size at every step.
+    """
+    return not isinstance(x, tf.__internal__.EagerTensor) or record.should_record_backprop([x])
+
+
+def _continuous(dtype: tf.DType) -> bool:
+    return dtype.is_floating or dtype.is_complex
+
+
+def _handle_dtype(handle: tf.Tensor) -> tf.DType:
+    """Return the dtype of the variable behind a handle; `tf.resource` for anything else."""
+    if isinstance(handle, tf.__internal__.EagerTensor):
+        data = handle._handle_data
+    else:
+        data = handle_data_util.get_resource_handle_data(handle)
+    if data is None or not data.is_set or not data.shape_and_type:
+        return tf.resource
+    return tf.as_dtype(data.shape_and_type[0].dtype)
