@@ -54,7 +54,7 @@ def test_solver_computes_in_float32_both_ways(policy):
             return dy
 
     solver = Watched()
-    block = ODEBlock(Dynamics(4), solver)
+    block = ODEBlock(Dynamics(4), solver, "adjoint")
     images = RNG.normal(size=(2, 5, 5, 4)).astype(np.float32)
     with tf.GradientTape() as tape:
         outputs = block(images, training=True)

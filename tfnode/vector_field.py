@@ -1,6 +1,6 @@
 """The vector field as a traced function of explicit tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -40,11 +40,13 @@ class VectorField:
         lists: The handles of `TensorArray`s and the like among `reads`.
         dtypes: The set of the dtypes of all that the field computes.
         updates: Whether an evaluation outside of this trace updates Keras variables.
+        variables: The Keras variables that the field reads, but for the states of seeds.
         seeds: The states of Keras's seed generators that the field draws from, with the value
             that belongs to this solve, as `(variable, tensor)` pairs.
 
     Raises:
-        ValueError: If the field draws from TensorFlow's own random generators.
+        ValueError: If the field draws from TensorFlow's own random generators, or updates the
+            running averages of plain batch normalisation.
     """
 
     def __init__(self, function: Callable, time_dtype: tf.DType, y: Sequence[tf.Tensor]):
@@ -63,6 +65,7 @@ class VectorField:
             # Now with the seeds of this solve, and with the variables that the first trace made.
             traced, scope = _trace(function, signature, self.seeds)
         _refuse_random_operations(traced.graph)
+        _refuse_batch_normalization(scope.updated.values())
         self._function = traced
         self._size = len(y)
         self.reads = list(traced.captured_inputs)
@@ -71,7 +74,7 @@ class VectorField:
         operations = traced.graph.get_operations()
         self.dtypes = {x.dtype for operation in operations for x in operation.outputs}
         self.updates = any(not _is_seed(v) for v, _ in scope.updated.values())
-        self.variables = list(scope.read.values())
+        self.variables = [v for v in scope.read.values() if not _is_seed(v)]
 
     def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
         """Return the field with these tensors in place of `reads`."""
@@ -163,7 +166,8 @@ def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Wat
     scope = _Watching(seeds)
 
     def evaluate(t, y):
-        with scope:
+        # At the root of a graph TensorFlow refuses names of layers that begin with "_".
+        with scope, tf.name_scope("vector_field"):
             return function(t, y)
 
     traced = tf.function(evaluate, autograph=False).get_concrete_function(*signature)
@@ -186,6 +190,19 @@ def _refuse_random_operations(graph: tf.Graph) -> None:
             "`keras.random` with a `keras.random.SeedGenerator`, which is fixed for each solve. "
             f"Received: dynamics with the operations {found}"
         )
+
+
+def _refuse_batch_normalization(updated: Iterable) -> None:
+    """Raise for averages of one number a channel: `TimeBatchNormalization` has them by time."""
+    for variable, _ in updated:
+        if variable.name == "moving_mean" and len(variable.shape) == 1:
+            raise ValueError(
+                "Batch normalisation in the dynamics keeps one running average for states of all "
+                "times, which describes none of them: a model that is right in training would be "
+                "wrong in evaluation. Use keras.layers.GroupNormalization, or "
+                "tfnode.layers.TimeBatchNormalization with tfnode.callbacks.Recalibrate. "
+                f"Received: dynamics that update {variable.path}"
+            )
 
 
 def _sources(reads: list, variables: Sequence[tf.Variable]) -> list:

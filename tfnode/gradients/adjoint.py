@@ -1,6 +1,5 @@
 """The continuous adjoint: gradients by a second solve, backward in time."""
 
-import math
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reconstruction import ReconstructionCheck, relative_distance
 from tfnode.gradients.tapes import inner, recorded, vjp
 from tfnode.problem import Problem
-from tfnode.solvers.failure import Caller, finite, nan_where
+from tfnode.solvers.failure import Caller, nan_where
 from tfnode.solvers.foreign import drivable
 from tfnode.vector_field import value_of
 
@@ -85,40 +84,8 @@ class Adjoint(Gradient):
     def _backward(self, solved: custom.Solved, cotangents: list) -> tuple:
         forward = solved.request.solver
         backward = forward if self.solver is None else drivable(self.solver)
-        arriving, factor = _solvable(cotangents, tf.float16 in solved.dtypes)
         check = ReconstructionCheck(self.max_reconstruction_error, forward, backward, solved.origin)
-        y_bar, times_bar, sources_bar, stats, lost = _BackwardSolve(
-            solved, backward, check, arriving
-        ).run()
-        factor = nan_where(lost, factor)
-        y_bar, times_bar, sources_bar = tf.nest.map_structure(
-            lambda g: g * tf.cast(factor, g.dtype), (y_bar, times_bar, sources_bar)
-        )
-        return y_bar, sources_bar, times_bar, stats
-
-
-def _solvable(cotangents: list, narrow: bool) -> tuple[list, tf.Tensor]:
-    """Return cotangents that a backward solve can take, and the factor to its gradients.
-
-    Gradients are linear in the cotangents. Where these are not finite, something after the solve
-    failed, and the gradients must be NaN, which is how Keras finds the scale of a loss for float16;
-    the backward solve gets zeros then, since it would report a failure of its own.
-
-    Where the field computes in float16, which ends at 65,504, the solve gets cotangents of
-    Euclidean norm 1: small enough for sums over a batch, large enough to be told from zero.
-    """
-    usable = finite(cotangents)
-    scale = tf.ones([])
-    if narrow:
-        largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
-        largest = tf.where(usable & (largest > 0.0), largest, 1.0)
-        cotangents = [c / tf.cast(largest, c.dtype) for c in cotangents]
-        squares = [tf.cast(tf.reduce_sum(c * c), tf.float32) for c in cotangents]
-        norm = tf.maximum(tf.sqrt(tf.add_n(squares)), 1.0)  # Below 1 for zeros alone.
-        cotangents = [c / tf.cast(norm, c.dtype) for c in cotangents]
-        scale = largest * norm
-    cotangents = [tf.where(usable, c, tf.zeros_like(c)) for c in cotangents]
-    return cotangents, tf.where(usable, scale, math.nan)
+        return _BackwardSolve(solved, backward, check, cotangents).run()
 
 
 class _BackwardSolve:
@@ -137,7 +104,7 @@ class _BackwardSolve:
         self.cotangents, self.q_bar = cotangents[: self.size], cotangents[self.size :]
 
     def run(self) -> tuple:
-        """Return the gradients in `y0`, the times and the sources, the stats, and `lost`."""
+        """Return the gradients in `y0`, the sources and the times, and the stats."""
         request, times = self.solved.request, self.times
         states, cotangents = self.solved.trajectory.states, self.cotangents
         g = [tf.zeros_like(value_of(s)) for s in self.solved.field.sources]
@@ -156,7 +123,8 @@ class _BackwardSolve:
         if request.time_gradient:
             taken = 2 if request.final_only else tf.size(times)
             stats = stats._replace(num_evaluations=stats.num_evaluations + taken)
-        return adjoint, tf.concat([first[tf.newaxis], rates], 0), g, stats, lost
+        gradients = adjoint, g, tf.concat([first[tf.newaxis], rates], 0)
+        return *tf.nest.map_structure(lambda x: nan_where(lost, x), gradients), stats
 
     def _field(self, t: tf.Tensor, y: list) -> list:
         dy, dq = recorded(self.solved.field)(t, y)

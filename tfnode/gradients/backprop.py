@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from tensorflow.python.eager import record
 
 from tfnode.gradients.base import Gradient, Request
@@ -77,4 +78,6 @@ def _accepted_steps(problem: Problem, request: Request) -> Any:
             final_only=request.final_only,
             max_states=2,
         )
-    return cut((trajectory.record, trajectory.stats))
+    with tf.control_dependencies(trajectory.states[:1]):
+        # The error of a failed solve comes before any gradient.
+        return cut((trajectory.record, trajectory.stats))

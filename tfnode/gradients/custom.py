@@ -1,5 +1,6 @@
 """One custom gradient around a solve: what `Adjoint` and `Checkpoint` share."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from tfnode.gradients.base import BackwardStats, Request
 from tfnode.gradients.refusal import first_order_only, refuse_lists
 from tfnode.gradients.tapes import cut, recorded, unrecorded
 from tfnode.problem import Problem
-from tfnode.solvers.failure import Caller
+from tfnode.solvers.failure import Caller, finite
 from tfnode.solvers.trajectory import Stats, Trajectory
 from tfnode.vector_field import BoundField, value_of
 
@@ -19,7 +20,6 @@ class Solved(NamedTuple):
 
     Attributes:
         field: The `BoundField`.
-        dtypes: The set of the dtypes of all that the field computes.
         y0: List of tensors, the state at the first time.
         times: 1-D tensor.
         origin: Scalar, the caller's time at the solver's time 0.
@@ -28,7 +28,6 @@ class Solved(NamedTuple):
     """
 
     field: BoundField
-    dtypes: set
     y0: list
     times: tf.Tensor
     origin: tf.Tensor
@@ -66,7 +65,8 @@ def solve(
     @tf.custom_gradient
     def run(*inputs):
         size = len(problem.y0)
-        y0, times = list(inputs[:size]), inputs[size]
+        inputs = [_of_this_graph(x) for x in inputs]
+        y0, times = inputs[:size], inputs[size]
         reads = [_of_this_graph(x) for x in field.reads]
         counters = [_of_this_graph(v.handle) for v in request.counters]
         forward = problem.field if field.updates else field.bind(reads)
@@ -80,6 +80,10 @@ def solve(
                 final_only=request.final_only,
                 **({} if max_states is None else {"max_states": max_states}),
             )
+        results = [*trajectory.states, *trajectory.quadratures]
+        with tf.control_dependencies(results[:1]):
+            # The error of a failed solve comes before gradients of NaN reach any variable.
+            trajectory = trajectory._replace(failed=tf.identity(trajectory.failed))
         trajectory = cut(trajectory)
         kept.append(trajectory.stats)
         origin = tf.stop_gradient(_of_this_graph(problem.origin))
@@ -89,15 +93,18 @@ def solve(
             local_inputs = [_here(x) for x in inputs]
             solved = Solved(
                 field.bind(local_reads),
-                field.dtypes,
                 local_inputs[:size],
                 local_inputs[size],
                 _here(origin),
                 tf.nest.map_structure(_here, trajectory),
                 request,
             )
+            arriving, factor = _solvable(cotangents, tf.float16 in field.dtypes)
             with unrecorded(solver):
-                y_bar, sources_bar, times_bar, stats = backward(solved, list(cotangents))
+                *gradients, stats = backward(solved, arriving)
+            y_bar, sources_bar, times_bar = tf.nest.map_structure(
+                lambda g: g * tf.cast(factor, g.dtype), gradients
+            )
             for counter, handle, value in zip(request.counters, counters, (1, *stats)):
                 tf.raw_ops.AssignAddVariableOp(
                     resource=_here(handle, counter.handle), value=tf.cast(value, counter.dtype)
@@ -108,7 +115,8 @@ def solve(
             # `variables` are among the sources already.
             return (gradients, [None] * len(variables)) if variables else gradients
 
-        return [*trajectory.states, *trajectory.quadratures], grad
+        # What loses a custom gradient, as `tf.vectorized_map` does, meets this one.
+        return [_no_other_gradient(name, x) for x in results], grad
 
     outputs = run(*problem.y0, problem.times, *[value_of(s) for _, s in field.sources])
     return refuse_lists(name, outputs, field.lists), kept[0]
@@ -118,6 +126,14 @@ def _of_this_graph(x: tf.Tensor) -> tf.Tensor:
     """Return a tensor from outside as one of the graph that is being built."""
     graph = tf.compat.v1.get_default_graph()
     return graph.capture(x) if isinstance(graph, tf.__internal__.FuncGraph) else x
+
+
+def _no_other_gradient(name: str, x: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.PreventGradient(
+        input=x,
+        message=f"The gradient '{name}' was lost, as it is inside of `tf.vectorized_map`. Use "
+        "`tf.map_fn`, or gradient='backprop' with a fixed step.",
+    )
 
 
 def _here(x: Any, outside: Any = None) -> Any:
@@ -134,3 +150,27 @@ def _here(x: Any, outside: Any = None) -> Any:
         # variables by their own handles alone.
         return outside
     return tf.identity(x)
+
+
+def _solvable(cotangents: list, narrow: bool) -> tuple[list, tf.Tensor]:
+    """Return cotangents that a backward solve can take, and the factor to its gradients.
+
+    Gradients are linear in the cotangents. Where these are not finite, something after the solve
+    failed, and the gradients must be NaN, which is how Keras finds the scale of a loss for float16;
+    the backward solve gets zeros then, since it would report a failure of its own.
+
+    Where the field computes in float16, which ends at 65,504, the solve gets cotangents of
+    Euclidean norm 1: small enough for sums over a batch, large enough to be told from zero.
+    """
+    usable = finite(cotangents)
+    scale = tf.ones([])
+    if narrow:
+        largest = tf.reduce_max([tf.cast(tf.reduce_max(tf.abs(c)), tf.float32) for c in cotangents])
+        largest = tf.where(usable & (largest > 0.0), largest, 1.0)
+        cotangents = [c / tf.cast(largest, c.dtype) for c in cotangents]
+        squares = [tf.cast(tf.reduce_sum(c * c), tf.float32) for c in cotangents]
+        norm = tf.maximum(tf.sqrt(tf.add_n(squares)), 1.0)  # Below 1 for zeros alone.
+        cotangents = [c / tf.cast(norm, c.dtype) for c in cotangents]
+        scale = largest * norm
+    cotangents = [tf.where(usable, c, tf.zeros_like(c)) for c in cotangents]
+    return cotangents, tf.where(usable, scale, math.nan)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.integrate import solve
-from tfnode.problem import caller
+from tfnode.problem import Problem, caller, converted
 
 FORWARD_COSTS = ("forward_solves", "forward", "forward_steps", "forward_rejected")
 BACKWARD_COSTS = (
@@ -32,7 +32,8 @@ class ODEBlock(keras.layers.Layer):
     Args:
         dynamics: A Keras layer, a Keras model, or a plain callable registered with
             `keras.saving.register_keras_serializable`, called as `dynamics(t, y)`, or as
-            `dynamics(y)` if it is a layer with one input. Its output has the shape of `y`.
+            `dynamics(y)` if it is a layer with one input. Its output has the shape of `y`. The
+            Keras variables that a plain callable reads become weights of the block.
         solver: A name, config or instance: see `tfnode.solvers`.
         gradient: A name, config or instance: see `tfnode.gradients`.
         times: At least two numbers, strictly increasing or decreasing.
@@ -57,7 +58,9 @@ class ODEBlock(keras.layers.Layer):
     Raises:
         ValueError: If an argument is out of range, if the dynamics change the shape, or
             if a layer in the dynamics has an activity regularizer: such a loss would
-            belong to one evaluation inside the solver, of which nobody knows the number.
+            belong to one evaluation inside the solver, of which nobody knows the number;
+            if a plain callable reads a `tf.Variable`, which Keras cannot train; in training,
+            if the dynamics hold plain batch normalisation.
 
     Example:
     ```python
@@ -129,6 +132,8 @@ class ODEBlock(keras.layers.Layer):
             }
         if isinstance(self.dynamics, keras.layers.Layer):
             self._build_dynamics(inputs_shape)
+        else:
+            self._track_closure(inputs_shape)
         self.built = True
 
     def _build_dynamics(self, inputs_shape):
@@ -147,6 +152,32 @@ class ODEBlock(keras.layers.Layer):
                 f"derivative. Received: {self.dynamics.name} with output {shapes[0]} for "
                 f"state {shapes[1]}"
             )
+
+    def _track_closure(self, inputs_shape):
+        """Make the variables that a plain callable reads the block's own, so that they train."""
+        func, fields = converted(self.dynamics), []
+
+        @tf.function(autograph=False)
+        def trace(state):
+            problem = Problem(func, state, lambda dtype: tf.zeros([1], dtype))
+            fields.append(problem.vector_field)
+
+        trace.get_concrete_function(
+            keras.tree.map_shape_structure(
+                lambda shape: tf.TensorSpec(shape, self.compute_dtype), inputs_shape
+            )
+        )
+        (field,) = fields
+        for variable in field.variables:
+            self._track_variable(variable)
+        known = {id(variable.value.handle) for variable in field.variables}
+        for _, source in field.sources:
+            if isinstance(source, tf.Variable) and id(source.handle) not in known:
+                raise ValueError(
+                    "The dynamics of an ODEBlock read a tf.Variable, which Keras neither trains "
+                    "nor saves. Make it a weight of a layer, by `add_weight`, or a "
+                    f"`keras.Variable`. Received: dynamics that read {source.name}"
+                )
 
     def call(self, inputs, times=None, training=None):
         integrand = None
