@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tfnode import plots
+from tfnode.files import plots
 
 TIMES = 41
 COLORS = {-1.0: "tab:blue", 1.0: "tab:orange"}

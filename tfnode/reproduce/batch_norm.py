@@ -114,7 +114,8 @@ def run(options):
     """Trains, and evaluates every so many steps."""
     import keras
 
-    from tfnode import data, plots
+    from tfnode import data
+    from tfnode.files import plots
 
     keras.utils.set_random_seed(options.seed)
     quick = options.quick and options.dataset == "auto" and not options.data_dir
@@ -164,7 +165,10 @@ def main(arguments=None):
     """Runs the command; returns its exit status."""
     parser = command.parser("batch_norm", __doc__)
     parser.add_argument(
-        "--steps", type=command.at_least(1), default=150, help="between evaluations (%(default)s)"
+        "--steps",
+        type=command.at_least(1),
+        default=150,
+        help="between evaluations (%(default)s)",
     )
     parser.add_argument(
         "--evaluations", type=command.at_least(1), default=4, help="how many (%(default)s)"

@@ -14,7 +14,7 @@ the state. An evaluation with the Jacobian costs a product with it besides.
 import argparse
 import sys
 
-from tfnode import plots
+from tfnode.files import plots
 from tfnode.reproduce import command
 
 CURVES = {

@@ -6,14 +6,15 @@ The error is that of the forecast, over the 100 times behind those of the observ
 the spirals without noise, on spirals that were not trained on.
 """
 
-import importlib
 import pathlib
 import sys
 
 import numpy as np
 
-from tfnode import plots, run_dir
+from tfnode.files import plots
+from tfnode.lab import config_file, runner
 from tfnode.reproduce import command
+from tfnode.runs import files, run_dir
 
 MODELS = {"rnn": "RNN", "latent_ode": "latent ODE"}
 # Chen et al. (2018), table 2.
@@ -54,36 +55,26 @@ def _folder(options, model, points, seed):
 
 
 def _trained(options, model, points, seed):
-    """The metrics of a run, which is begun or continued where it is not finished."""
-    from tfnode import experiment
+    """Return the metrics of a run, which is trained or resumed unless it is finished."""
+    from tfnode.lab import experiment
 
-    try:
-        config = importlib.import_module(f"configs.{model}").get_config()
-    except ImportError as error:
-        raise ValueError(
-            f"Expected the folder configs in the working directory. Received: {error}. Start "
-            "the command in the root of the repository."
-        ) from error
-    config.seed, config.data.points = seed, points
+    settings = config_file.load_settings(pathlib.Path("configs", f"{model}.py"))
+    settings.seed, settings.data.points = seed, points
     if options.quick:
-        config.epochs, config.batch_size = 1, 500
-    folder = _folder(options, model, points, seed)
-    resume = run_dir.holds_run(folder)
-    metrics = folder / run_dir.METRICS
-    if resume and metrics.exists():
-        found = run_dir.read_json(metrics)
-        record = run_dir.read_record(folder)["settings"]
-        if found["epochs"] == config.epochs and record == config.to_dict():
-            return found
-    return experiment.run(config, log_dir=folder, resume=resume)
+        settings.epochs, settings.batch_size = 1, 500
+    one = runner.Experiment(_folder(options, model, points, seed), settings)
+    state = one.state()
+    if state == runner.FINISHED:
+        return files.read_json(one.path / run_dir.METRICS)
+    return experiment.run(settings, log_dir=one.path, resume=state != runner.NEW)
 
 
 def _figure(options, points):
     """Reconstructions and extrapolations of a few test spirals by both models."""
     import keras
 
-    from tfnode import trained
     from tfnode.data import spirals
+    from tfnode.serving import trained
 
     found = spirals.held_out(points)
     x = spirals.inputs(found)[:SHOWN]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfnode import plots
+from tfnode.files import plots
 from tfnode.reproduce import command
 
 MATRIX = np.array([[-0.1, -2.0], [2.0, -0.1]])
