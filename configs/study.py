@@ -11,7 +11,7 @@ from configs import ode, resnet
 from tfnode.lab.model_settings.base import Regularizers
 
 
-def get_config(dataset: str = "digits") -> dict[str, Any]:
+def get_config(dataset: Any = "digits") -> dict[str, Any]:
     """Return three seeds of six models; small ones for the few digits."""
     models = {
         "ode": ode.get_config(),

@@ -189,10 +189,10 @@ def test_bad_cluster_is_refused_with_an_example(monkeypatch, name):
 
 
 def test_chief(monkeypatch):
-    cluster = {"chief": ["a:1"], "worker": ["a:2", "a:3"]}
+    jobs = {"chief": ["a:1"], "worker": ["a:2", "a:3"]}
     for job, index, chief in (("chief", 0, True), ("worker", 0, False), ("worker", 1, False)):
         task = {"type": job, "index": index}
-        monkeypatch.setenv("TF_CONFIG", _tf_config(cluster=cluster, task=task))
+        monkeypatch.setenv("TF_CONFIG", _tf_config(cluster=jobs, task=task))
         found = cluster.cluster()
         assert (found.is_chief, found.size) == (chief, 3)
 

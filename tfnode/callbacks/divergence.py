@@ -54,6 +54,8 @@ class Divergence(keras.callbacks.Callback):
     def __init__(self, batches: Callable[[int], tf.data.Dataset]) -> None:
         super().__init__()
         self._blamed: str | None = None
+        # A step of the epoch, and the variables after it.
+        self._kept: tuple[int, list[Any]] | None = None
         self.batches = batches
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -130,6 +132,7 @@ class Divergence(keras.callbacks.Callback):
         if self.model.distribute_strategy.num_replicas_in_sync > 1:
             return last, "The cause is only looked for in runs on one device."
         print("Looking for the cause.", flush=True)
+        assert self._kept is not None
         first, values = self._kept
         _assign(self.model, values)
         bad = not_finite(self.model)

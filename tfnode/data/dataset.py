@@ -28,8 +28,10 @@ class Dataset(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
-    # The score that judges models of these data.
-    score = "accuracy"
+    @property
+    def score(self) -> str:
+        """The score that judges models of these data."""
+        return "accuracy"
 
     @staticmethod
     def inputs(x: Any) -> tf.Tensor:

@@ -9,7 +9,6 @@ from tfnode.lab.settings import Settings
 
 def compiled_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
     """Return the model that the settings describe, compiled for a data set."""
-    assert settings.model is not None
     model = getattr(models, settings.model.name)(**settings.model.arguments())
     if settings.takes_series:
         # Models know the noise, as in the paper's own code.

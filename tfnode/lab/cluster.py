@@ -20,7 +20,7 @@ class Cluster(NamedTuple):
 
     jobs: dict[str, Any]
     job: str
-    index: int
+    index: int  # type: ignore[assignment]  # Tuples have a method of this name.
 
     @property
     def size(self) -> int:

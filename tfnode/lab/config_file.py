@@ -69,7 +69,7 @@ def experiments(folder: str | os.PathLike[str]) -> tuple[str, ...]:
             config = _call(str(file), []) if "def get_config()" in file.read_text() else None
         except ValueError:
             continue
-        if isinstance(config, Settings) and config.model is not None:
+        if isinstance(config, Settings) and config.model.name:
             names.append(file.stem)
     return tuple(names)
 

@@ -94,7 +94,10 @@ def test_batches(run: "Run", dataset: data.Dataset) -> tuple[Any, int]:
 def _save_best(run: "Run", average: callbacks.AverageWeights) -> callbacks.SaveBest:
     name, best = f"val_{run.dataset.score}", best_row(run.earlier)
     result = callbacks.SaveBest(
-        run.directory / run_dir.BEST, name, best and best[name], SCORES[run.dataset.score]
+        run.directory / run_dir.BEST,
+        name,
+        best[name] if best else None,
+        SCORES[run.dataset.score],
     )
     if best and best["epoch"] == len(run.earlier) and not run.step_backup.step:
         # The run may have been killed between the checkpoint and this.

@@ -58,7 +58,6 @@ def parse(arguments: Sequence[str], configs: pathlib.Path, description: str | No
         first = _parser(models, description, add_help=False)
         chosen = first.parse_known_args(arguments)[0]
         settings = _begin(chosen, configs, models)
-        assert settings.model is not None
         names = rules_for(settings.model.name)
         parser = _parser(models, description, rules=rules_for(settings.model.name))
         return _check(parser.parse_args(arguments), settings)
@@ -189,7 +188,6 @@ def _begin(chosen: argparse.Namespace, configs: pathlib.Path, models: Sequence[s
 
 def _check(chosen: argparse.Namespace, settings: Settings) -> Options:
     """Return the options, once settings and the run directory are checked."""
-    assert settings.model is not None
     rules = rules_for(settings.model.name)
     changes: dict[str, Any] = {}
     for kind in ("setting", "flag"):

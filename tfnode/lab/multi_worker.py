@@ -88,7 +88,7 @@ def mended(model: keras.Model, strategy: tf.distribute.Strategy | None) -> Itera
     """
     version = tuple(int(x) for x in importlib.metadata.version("keras").split(".")[:2])
     ours = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if not ours or not BROKEN[0] <= version <= BROKEN[1]:
+    if strategy is None or not ours or not BROKEN[0] <= version <= BROKEN[1]:
         yield
         return
 

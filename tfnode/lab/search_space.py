@@ -71,7 +71,6 @@ def read_config(path: str | os.PathLike[str]) -> SearchSpace:
             "Expected one or more settings to search, and trials. Received: "
             f"search={config['search']}, trials={config['trials']}"
         )
-    assert base.model is not None
     rules = rules_for(base.model.name)
     rules["seed"].check(config["seed"])
     searched = {name: rule for name, rule in rules.items() if name not in UNSEARCHED}

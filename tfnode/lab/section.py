@@ -133,9 +133,9 @@ class Rule(NamedTuple):
 
     def _adapter(self, strict: bool) -> pydantic.TypeAdapter[Any]:
         config = pydantic.ConfigDict(strict=strict, allow_inf_nan=False)
-        kind = self.field.annotation
-        if self.field.metadata:
-            kind = Annotated[(kind, *self.field.metadata)]  # type: ignore[assignment]
+        kind: Any = self.field.annotation
+        for limit in self.field.metadata:
+            kind = Annotated[kind, limit]
         return pydantic.TypeAdapter(kind, config=config)
 
     def _error(self, value: Any) -> ValueError:

@@ -84,7 +84,7 @@ class Settings(Section):
     # XLA makes convolutions slower on CPUs, and small matrices several times faster.
     jit_compile: bool = Field(False, description="Whether XLA compiles the training.")
     data: SpiralsSettings | None = Field(None, description="Settings of the spirals.")
-    model: ModelSettings | None = Field(None, description="Settings of the model.")
+    model: ModelSettings = Field(ModelSettings(name=""), description="Settings of the model.")
 
     @field_validator("augmentation", "data", "model", mode="before")
     @classmethod
@@ -129,7 +129,7 @@ class Settings(Section):
     @property
     def takes_series(self) -> bool:
         """Whether the model takes time series."""
-        return self.model is not None and self.model.series
+        return self.model.series
 
     @property
     def chosen_data(self) -> str:
@@ -148,8 +148,8 @@ class Settings(Section):
             ValueError: Naming the settings; or for `strategy="multi_worker"`, if `TF_CONFIG` is
                 not right.
         """
-        if self.model is None:
-            raise ValueError(f"Expected the setting model.name. Received: model={self.model}")
+        if not self.model.name:
+            raise ValueError("Expected the setting model.name. Received: no model")
         series = [name for name, model in MODELS.items() if model.series]
         if (self.chosen_data == "spirals") != self.takes_series:
             raise ValueError(

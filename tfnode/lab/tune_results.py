@@ -108,7 +108,7 @@ def _figure(study: Any, config: dict[str, Any], importances: dict[str, float]) -
     ):
         trials = study.get_trials(states=[state])
         values = [list(t.intermediate_values.values())[-1] for t in trials]
-        style = {"color": color, "s": 18, "label": label, "zorder": 3}
+        style: dict[str, Any] = {"color": color, "s": 18, "label": label, "zorder": 3}
         left.scatter([t.number for t in trials], values, **style)
         top = next(iter(importances), next(iter(config["search"])))
         space = config["search"][top]

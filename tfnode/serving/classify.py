@@ -35,7 +35,7 @@ def classify(
     from tfnode.data.dataset import normalize
 
     model = trained.load(path)
-    shapes = [getattr(model, name, None) for name in ("input_shape", "output_shape")]
+    shapes: list[Any] = [getattr(model, x, None) for x in ("input_shape", "output_shape")]
     if not _takes_grey_images(*shapes):
         raise RunError(
             f"Expected a classifier of grey images, (height, width, 1), in {path}. Received: a "

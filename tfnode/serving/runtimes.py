@@ -4,7 +4,6 @@ import importlib.util
 import pathlib
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -87,15 +86,14 @@ def _onnx(path: pathlib.Path) -> Predict | None:
 
 
 def _tflite(path: pathlib.Path) -> Predict | None:
-    interpreter_class: Any
     try:
-        from ai_edge_litert.interpreter import Interpreter as interpreter_class
+        from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         # TensorFlow still has one, which it is about to drop in favour of the other.
-        interpreter_class = getattr(tf.lite, "Interpreter", None)
-    if interpreter_class is None:
+        Interpreter = getattr(tf.lite, "Interpreter", None)
+    if Interpreter is None:
         return None
-    interpreter = interpreter_class(str(path))
+    interpreter = Interpreter(str(path))
     (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def predict(x: np.ndarray) -> np.ndarray:

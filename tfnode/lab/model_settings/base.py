@@ -1,6 +1,6 @@
 """`ModelSettings`, and the types of settings that several models have."""
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -43,6 +43,10 @@ class ModelSettings(Section):
     series: ClassVar[bool] = False
 
     name: str
+
+    if TYPE_CHECKING:  # The other fields are those of subclasses.
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def check(self) -> None:
         """Raise a `ValueError` for settings that contradict each other."""
