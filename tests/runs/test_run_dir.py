@@ -10,15 +10,12 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tfnode.files import history, whole
 from tfnode.files.whole import FileError
 from tfnode.runs import files, run_dir
 from tfnode.runs.errors import RunError
 
-FUZZ = settings(max_examples=200, deadline=None)
 HEADER = ",".join(history.HISTORY_COLUMNS)
 
 
@@ -131,19 +128,6 @@ def test_a_pipe_is_not_waited_for(tmp_path, read):
         read(tmp_path / "pipe")
 
 
-@FUZZ
-@given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_json_random(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "random.json"
-    path.write_bytes(content)
-    try:
-        value = files.read_json(path)
-    except RunError as error:
-        assert str(path) in str(error)
-    else:
-        assert isinstance(value, dict)
-
-
 # --- history.csv ----------------------------------------------------------------------
 
 
@@ -230,24 +214,6 @@ def test_history_refuses_other_bytes(tmp_path):
         history.read_history(tmp_path)
     with pytest.raises(FileError):
         history.read_history(tmp_path / "none.csv")
-
-
-@FUZZ
-@given(
-    content=st.binary(max_size=100)
-    | st.binary(max_size=100).map(f"{HEADER}\n".encode().__add__)
-    | st.text('0123456789.,-"\n\r einfa', max_size=100).map(lambda x: f"{HEADER}\n{x}".encode())
-)
-def test_history_random(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "random.csv"
-    path.write_bytes(content)
-    try:
-        rows = history.read_history(path)
-    except FileError:
-        return
-    for row in rows:
-        assert tuple(row) == history.HISTORY_COLUMNS
-        assert all(value is None or isinstance(value, float) for value in row.values())
 
 
 # --- Choosing the folder --------------------------------------------------------------
