@@ -19,7 +19,7 @@ class CheckpointError(FileError):
 def write(path: pathlib.Path, model: keras.Model, **named: Any) -> None:
     """Write the state of a compiled model, and numbers by their names, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables(model))}
     with replacing(path) as temporary:
         np.savez(temporary, layout=_layout(model), **named, **arrays)
 
@@ -47,7 +47,7 @@ def read(
             named = {name: file[name] for name in names}
             int(named["epoch"])
             fits = file["layout"].tolist() == _layout(model)
-            arrays = [file[str(i)] for i in range(len(_variables(model)))] if fits else []
+            arrays = [file[str(i)] for i in range(len(variables(model)))] if fits else []
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"Expected a checkpoint at {path}. Received: {error}.") from error
     if not fits:
@@ -58,13 +58,13 @@ def read(
     return arrays, named
 
 
-def assign(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
+def assign(model: keras.Model, arrays: Sequence[Any]) -> None:
     """Put a model into a state that `read` returned."""
-    for variable, value in zip(_variables(model), arrays):
+    for variable, value in zip(variables(model), arrays):
         variable.assign(value)
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def variables(model: keras.Model) -> list[Any]:
     """Return all that training changes and the next epoch needs, always in the same order."""
     return [*model.variables, *model.optimizer.variables]
 
@@ -77,5 +77,5 @@ def _layout(model: keras.Model) -> list[str]:
     return [
         f"{re.sub('_[0-9]+', '', v.name)} {keras.backend.standardize_dtype(v.dtype)} "
         f"{tuple(v.shape)}"
-        for v in _variables(model)
+        for v in variables(model)
     ]

@@ -25,7 +25,7 @@ class CurveExport(keras.callbacks.Callback):
 
     The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
     `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
-    the logs do not have them; with another score, that in place of accuracy. Where training
+    the logs do not have them; with another score, that in place of accuracy. If training
     starts after the first epoch, the earlier rows of an existing file are kept.
 
     Example:

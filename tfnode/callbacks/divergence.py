@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfnode import solvers
+from tfnode.callbacks import checkpoint
 from tfnode.layers import ODEBlock
 
 CHECK_EVERY = 8  # Steps. Reading the loss waits for the device.
@@ -134,7 +135,7 @@ class Divergence(keras.callbacks.Callback):
         print("Looking for the cause.", flush=True)
         assert self._kept is not None
         first, values = self._kept
-        _assign(self.model, values)
+        checkpoint.assign(self.model, values)
         bad = not_finite(self.model)
         if bad:
             return first, self._of_optimizer(f"the gradient of {bad[-1].name} was not finite")
@@ -145,12 +146,12 @@ class Divergence(keras.callbacks.Callback):
             try:
                 loss = self.model.train_on_batch(x, y, return_dict=True)["loss"]
             except tf.errors.InvalidArgumentError as error:
-                _assign(self.model, before)
+                checkpoint.assign(self.model, before)
                 return step, self._of_solver(short(error))
             bad = not_finite(self.model)
             if math.isfinite(loss) and not bad:
                 continue
-            _assign(self.model, before)
+            checkpoint.assign(self.model, before)
             return step, self._in_gradient(bad) if math.isfinite(loss) else self._in_forward(x)
         return None
 
@@ -236,17 +237,8 @@ def short(error: BaseException) -> str:
     return " ".join(lines)[:500] or type(error).__name__
 
 
-def _variables(model: keras.Model) -> list[Any]:
-    return [*model.variables, *model.optimizer.variables]
-
-
 def _values(model: keras.Model) -> list[Any]:
-    return [v.value.read_value() for v in _variables(model)]
-
-
-def _assign(model: keras.Model, values: Sequence[Any]) -> None:
-    for variable, value in zip(_variables(model), values):
-        variable.assign(value)
+    return [v.value.read_value() for v in checkpoint.variables(model)]
 
 
 def not_finite(model: keras.Model) -> list[Any]:
