@@ -8,24 +8,11 @@ Expected: published are 98.2 % test accuracy on MNIST, and 96.4 % for the plain 
 as published, takes two thirds of that and, with 20 evaluations a solve, several GiB of memory.
 """
 
-import ml_collections
+from tfnode.lab.model_settings.anode import AnodeSettings
+from tfnode.lab.settings import Settings
 
-from configs import base
 
-
-def get_config():
-    """The published settings: batches of 256, 20 epochs, Dormand-Prince at 1e-3."""
-    config = base.get_config()
-    config.name = "anode"
-    config.epochs = 20
-    config.batch_size = 256
-    config.model = ml_collections.ConfigDict(
-        {
-            "name": "anode",
-            "filters": 64,
-            "augment": 5,
-            "tol": 1e-3,
-            "gradient": "checkpoint",
-        }
-    )
-    return config
+def get_config() -> Settings:
+    """Return the published settings: batches of 256, 20 epochs, Dormand-Prince at 1e-3."""
+    model = AnodeSettings(filters=64, augment=5, tol=1e-3, gradient="checkpoint")
+    return Settings(name="anode", epochs=20, batch_size=256, model=model)

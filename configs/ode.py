@@ -9,27 +9,11 @@ Expected: 98.85 % test accuracy on MNIST after ten epochs, 150 to 300 s an epoch
 two cores, by what else they do.
 """
 
-import ml_collections
+from tfnode.lab.model_settings.odenet import OdenetSettings
+from tfnode.lab.settings import Settings
 
-from configs import base
 
-
-def get_config():
-    """The paper's settings: learning rate 1e-4, one Runge-Kutta step, the adjoint."""
-    config = base.get_config()
-    config.name = "ode"
-    config.learning_rate = 1e-4
-    config.model = ml_collections.ConfigDict(
-        {
-            "name": "odenet",
-            "block": True,
-            "filters": 64,
-            "norm": "batch",
-            "solver": "rk38",
-            "num_steps": ml_collections.config_dict.placeholder(int),
-            "tol": ml_collections.config_dict.placeholder(float),
-            "gradient": "adjoint",
-            "augment": 0,
-        }
-    )
-    return config
+def get_config() -> Settings:
+    """Return the paper's settings: learning rate 1e-4, one Runge-Kutta step, the adjoint."""
+    model = OdenetSettings(filters=64, norm="batch", solver="rk38", gradient="adjoint")
+    return Settings(name="ode", learning_rate=1e-4, model=model)

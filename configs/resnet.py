@@ -5,15 +5,10 @@ Expected: 99.16 % test accuracy on MNIST after ten epochs, three to four minutes
 on two cores.
 """
 
-import ml_collections
+from tfnode.lab.model_settings.resnet18 import Resnet18Settings
+from tfnode.lab.settings import Settings
 
-from configs import base
 
-
-def get_config():
-    """The paper's settings: learning rate 1e-3."""
-    config = base.get_config()
-    config.name = "resnet"
-    config.learning_rate = 1e-3
-    config.model = ml_collections.ConfigDict({"name": "resnet18", "stem": "imagenet"})
-    return config
+def get_config() -> Settings:
+    """Return the paper's settings: learning rate 1e-3."""
+    return Settings(name="resnet", learning_rate=1e-3, model=Resnet18Settings(stem="imagenet"))

@@ -1,11 +1,13 @@
-"""What regularised dynamics save: evaluations of an adaptive solver over training, by weight.
+"""Evaluations of an adaptive solver over training, by the weight of the regularisers.
 
 Command: python -m tfnode.study configs/rnode_study.py --out=logs/rnode
 """
 
+from typing import Any
+
 from configs import rnode
 
-# Of the kinetic energy and of the Jacobian.
+# Weights of the kinetic energy and of the Jacobian.
 WEIGHTS = {
     "unregularized": (0.0, 0.0),
     "rnode": (0.01, 0.01),
@@ -13,8 +15,8 @@ WEIGHTS = {
 }
 
 
-def get_config():
-    """A small network on scikit-learn's digits, without normalisation in the dynamics.
+def get_config() -> dict[str, Any]:
+    """Return a small network on scikit-learn's digits, without normalisation in the dynamics.
 
     Group normalisation fixes the speed of the state, and so the evaluations, from the start.
     """

@@ -5,11 +5,14 @@ The same on MNIST with the paper's settings, for a GPU:
     python -m tfnode.study configs/study.py:mnist --out=logs/study_mnist
 """
 
+from typing import Any
+
 from configs import ode, resnet
+from tfnode.lab.model_settings.base import Regularizers
 
 
-def get_config(dataset="digits"):
-    """Three seeds of six models; small ones for the few digits."""
+def get_config(dataset: Any = "digits") -> dict[str, Any]:
+    """Return three seeds of six models; small ones for the few digits."""
     models = {
         "ode": ode.get_config(),
         "resnet": resnet.get_config(),
@@ -20,8 +23,7 @@ def get_config(dataset="digits"):
         "residual": ode.get_config(),
     }
     models["anode"].model.augment = 5
-    with models["rnode"].unlocked():
-        models["rnode"].model.regularizers = {"kineticenergy": 0.01, "jacobianfrobenius": 0.01}
+    models["rnode"].model.regularizers = Regularizers(kineticenergy=0.01, jacobianfrobenius=0.01)
     models["no_block"].model.block = False
     models["residual"].model.solver = "euler"
     models["residual"].model.gradient = "backprop"

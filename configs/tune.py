@@ -1,11 +1,16 @@
-"""What to search for the Neural ODE on scikit-learn's digits.
+"""Settings to search for the Neural ODE on scikit-learn's digits.
 
 Command: python -m tfnode.tune configs/tune.py --out=logs/tune
 """
 
+from typing import Any
 
-def get_config():
-    """Judged on a fifth of the training set; see `tfnode.tune.read_config` for the form."""
+
+def get_config() -> dict[str, Any]:
+    """Return a search, judged on a fifth of the training set.
+
+    `tfnode.lab.search_space.read_config` has the form.
+    """
     return {
         "model": "ode",
         "settings": {"dataset": "digits", "epochs": 10, "validation": 0.2},

@@ -6,13 +6,11 @@ thousands of inputs and prints how many.
 """
 
 import contextlib
-import gzip
 import io
 import json
 import math
 import shutil
 import signal
-import struct
 from unittest import mock
 
 import command
@@ -23,9 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tfnode
-from tfnode import history_file, report, run_dir, solvers
+from tfnode import report, solvers
 from tfnode.data import DataError, mnist
-from tfnode.settings import CHOICES, RANGES, check, names
+from tfnode.files import history
+from tfnode.lab.flags import SHORT
+from tfnode.lab.model_settings import MODELS
+from tfnode.lab.settings import rules_for
+from tfnode.runs import run_dir
+from tfnode.runs.files import read_json
+from tfnode.runs.report import _figures
 
 # --- Damage ---------------------------------------------------------------------------
 
@@ -68,32 +72,6 @@ CHECKSUMS = {n: (a.shape, mnist.hashlib.sha256(a.tobytes()).hexdigest()) for n, 
 
 
 @st.composite
-def idx_files(draw):
-    shape = draw(st.lists(st.integers(0, 5) | st.integers(0, 2**32 - 1), max_size=5))
-    magic = draw(st.just(b"\0\0\x08") | st.binary(min_size=3, max_size=3))
-    size = math.prod(shape) if math.prod(shape) < 1000 else draw(st.integers(0, 100))
-    header = magic + bytes([len(shape)]) + b"".join(struct.pack(">I", n) for n in shape)
-    content = header + bytes(range(256)) * (size // 256) + bytes(range(size % 256))
-    return gzip.compress(content, mtime=0) if draw(st.booleans()) else content
-
-
-def read_idx(content, folder):
-    path = folder / "file"
-    path.write_bytes(content)
-    try:
-        array = mnist.read_idx(path)
-    except DataError as error:
-        assert str(path) in str(error)
-        return False
-    plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    assert plain.endswith(array.tobytes())
-    assert list(array.shape) == [
-        int.from_bytes(plain[i : i + 4], "big") for i in range(4, 4 + 4 * plain[3], 4)
-    ]
-    return True
-
-
-@st.composite
 def npz_files(draw):
     arrays = dict(ARRAYS)
     for name in draw(st.sets(st.sampled_from([*ARRAYS, "more"]))):
@@ -124,7 +102,10 @@ def read_npz(content, folder):
 # --- Flags ----------------------------------------------------------------------------
 
 
-SETTINGS = [*CHOICES, *RANGES, "name"]
+RULES = {name: rule for model in MODELS for name, rule in rules_for(model).items()}
+CHOICES = {name: rule.choices for name, rule in RULES.items() if rule.choices}
+RANGES = [name for name, rule in RULES.items() if rule.range]
+SETTINGS = list(RULES)
 WORDS = st.sampled_from(
     ["", "None", "True", "nan", "inf", "1e999", "-1", "0", "()", "{}", "[1]", "../x", "rk4", "x,y"]
     + [str(value) for values in CHOICES.values() for value in values]
@@ -150,25 +131,24 @@ ARGUMENTS = st.one_of(
     GOOD_ARGUMENTS,
     st.tuples(st.just("--config."), SETTING_NAMES, st.just("="), VALUES).map("".join),
     st.tuples(st.just("--config."), SETTING_NAMES).map("".join),
-    st.tuples(
-        st.just("--"), st.sampled_from([*command.TRAIN.SETTINGS, "model"]), st.just("="), VALUES
-    ).map("".join),
+    st.tuples(st.just("--"), st.sampled_from([*SHORT, "model"]), st.just("="), VALUES).map("".join),
     st.just("--model=resnet"),
-    VALUES.filter(lambda x: not x.startswith("--flagfile")),
+    VALUES,
 )
 
 
 def parse_flags(arguments, folder):
     del folder
-    status, message, flags = command.run(arguments)
+    status, message, options = command.run(arguments)
     if status:
         assert status == 2
         assert message.startswith("train.py: ")
         assert "\nFlags: --" in message
         return False
-    check(flags.config)
-    assert {type(flags.config[name]) for name in ("epochs", "batch_size", "seed")} == {int}
-    assert set(names(flags.config)) <= set(SETTINGS)
+    if options is not None:  # There are none after `-h`.
+        config = options.settings
+        config.check()
+        assert {type(x) for x in (config.epochs, config.batch_size, config.seed)} == {int}
     return True
 
 
@@ -191,7 +171,7 @@ NUMERIC_ROWS = st.lists(
     max_size=4,
 )
 HISTORIES = (NUMERIC_ROWS | ROWS).map(
-    lambda rows: "\n".join([",".join(history_file.HISTORY_COLUMNS), *rows, ""]).encode()
+    lambda rows: "\n".join([",".join(history.HISTORY_COLUMNS), *rows, ""]).encode()
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -216,9 +196,9 @@ RUNS = st.lists(
 def write_report(runs, folder):
     shutil.rmtree(folder)
     paths = [folder / str(n) for n in range(len(runs))]
-    for path, (history, metrics) in zip(paths, runs):
+    for path, (rows, metrics) in zip(paths, runs):
         path.mkdir(parents=True)
-        (path / run_dir.HISTORY).write_bytes(history)
+        (path / run_dir.HISTORY).write_bytes(rows)
         (path / run_dir.METRICS).write_bytes(metrics)
     out, messages = folder / "out", io.StringIO()
     with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(io.StringIO()):
@@ -229,10 +209,10 @@ def write_report(runs, folder):
         assert messages.getvalue().count("\n") == 1
         assert not out.exists()
         return False
-    files = {"table.md", "table.json", *(f"{name}.png" for name in report._figures("accuracy"))}
+    files = {"table.md", "table.json", *(f"{name}.png" for name in _figures("accuracy"))}
     assert {path.name for path in out.iterdir()} == files
     assert all(path.stat().st_size for path in out.iterdir())
-    table = run_dir.read_json(out / "table.json")["runs"]
+    table = read_json(out / "table.json")["runs"]
     assert len(table) == len(runs)
     lines = (out / "table.md").read_text().splitlines()
     assert len(lines) == 2 + len(runs)
@@ -364,7 +344,6 @@ def solve(problem, folder):
 
 # What makes an input, what takes it, and how many of them `-m slow` runs.
 TARGETS = {
-    "read_idx": (idx_files() | damaged(idx_files()) | st.binary(max_size=60), read_idx, 1000),
     "read_npz": (npz_files() | damaged(npz_files()), read_npz, 1000),
     "flags": (st.lists(ARGUMENTS, min_size=1, max_size=2), parse_flags, 1500),
     "report": (RUNS, write_report, 400),

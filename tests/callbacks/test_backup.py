@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfnode import run_dir
 from tfnode.callbacks import Backup
+from tfnode.callbacks.checkpoint import CheckpointError
 
 X = np.linspace(-1, 1, 48, dtype=np.float32).reshape(24, 2)
 
@@ -81,7 +81,7 @@ def test_another_model_is_refused(tmp_path, other):
     _fit(_model(), backup, epochs=1)
     model = _model(**other)
     before = [np.copy(x) for x in model.get_weights()]
-    with pytest.raises(run_dir.RunError, match="another model or optimizer"):
+    with pytest.raises(CheckpointError, match="another model or optimizer"):
         backup.restore(model)
     for a, b in zip(model.get_weights(), before):
         np.testing.assert_array_equal(a, b)
@@ -90,7 +90,7 @@ def test_another_model_is_refused(tmp_path, other):
 def test_no_pickles(tmp_path):
     path = tmp_path / "latest.npz"
     np.savez(path, epoch=np.array({"a": 1}, dtype=object), layout=np.array(["a"]))
-    with pytest.raises(run_dir.RunError, match=r"latest\.npz"):
+    with pytest.raises(CheckpointError, match=r"latest\.npz"):
         Backup(path).restore(_model())
 
 
@@ -98,10 +98,10 @@ def test_no_pickles(tmp_path):
 def test_missing_parts(tmp_path, arrays):
     path = tmp_path / "latest.npz"
     np.savez(path, **arrays)
-    with pytest.raises(run_dir.RunError, match=r"latest\.npz.*--overwrite"):
+    with pytest.raises(CheckpointError, match=r"latest\.npz"):
         Backup(path).restore(_model())
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(run_dir.RunError, match=r"latest\.npz"):
+    with pytest.raises(CheckpointError, match=r"latest\.npz"):
         Backup(tmp_path / "latest.npz").restore(_model())

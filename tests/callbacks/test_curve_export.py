@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfnode import callbacks, history_file, run_dir
+from tfnode import callbacks
+from tfnode.files import history
+from tfnode.files.whole import FileError
 
 X = np.linspace(-1, 1, 16, dtype=np.float32)[:, None]
 Y = (X[:, 0] > 0).astype(np.uint8)
@@ -19,10 +21,10 @@ def _model(metrics=("accuracy",)):
 
 
 def _fit(model, directory, **options):
-    history = model.fit(
+    fitted = model.fit(
         X, Y, callbacks=[callbacks.CurveExport(directory)], verbose=0, batch_size=8, **options
     )
-    return history, history_file.read_history(directory / "history.csv")
+    return fitted, history.read_history(directory / "history.csv")
 
 
 def test_rows_and_picture(tmp_path):
@@ -55,7 +57,7 @@ def test_written_after_every_epoch(tmp_path):
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            rows = history_file.read_history(tmp_path / "history.csv")
+            rows = history.read_history(tmp_path / "history.csv")
             seen.append((len(rows), (tmp_path / "curves.png").stat().st_size > 0))
 
     _model().fit(X, Y, epochs=3, callbacks=[callbacks.CurveExport(tmp_path), Look()], verbose=0)
@@ -73,7 +75,7 @@ def test_another_score(tmp_path):
     model.compile("sgd", "mse", metrics=[keras.metrics.RootMeanSquaredError("rmse")])
     export = callbacks.CurveExport(tmp_path, score="rmse")
     model.fit(X, Y, epochs=2, validation_data=(X, Y), callbacks=[export], verbose=0)
-    rows = history_file.read_history(tmp_path / "history.csv")
+    rows = history.read_history(tmp_path / "history.csv")
     assert [row["val_rmse"] for row in rows] == pytest.approx(model.history.history["val_rmse"])
     with pytest.raises(ValueError, match="Received: score='mae'"):
         callbacks.CurveExport(tmp_path, score="mae")
@@ -110,7 +112,7 @@ def test_continuing_without_a_file(tmp_path):
 
 def test_continuing_from_a_bad_file_is_refused(tmp_path):
     (tmp_path / "history.csv").write_text("a,b\n")
-    with pytest.raises(run_dir.RunError):
+    with pytest.raises(FileError):
         _fit(_model(), tmp_path, epochs=3, initial_epoch=2)
     assert (tmp_path / "history.csv").read_text() == "a,b\n"
 

@@ -95,7 +95,7 @@ def test_validation_data_before_a_solver():
 def test_a_learning_rate_that_is_too_high():
     message, _ = _message([keras.layers.Dense(1)], rate=1e4)
     assert "It is the optimizer: its steps are too long" in message
-    assert "Try a --learning_rate below 10000." in message
+    assert "Try a learning rate below 10000." in message
 
 
 def test_a_gradient():

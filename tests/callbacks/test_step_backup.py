@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfnode import ODEBlock, callbacks, layers, run_dir
+from tfnode import ODEBlock, callbacks, layers
+from tfnode.callbacks.checkpoint import CheckpointError
 
 BATCHES = 5
 X = np.linspace(-1, 1, 2 * 8 * BATCHES, dtype=np.float32).reshape(8 * BATCHES, 2)
@@ -134,5 +135,5 @@ def test_what_cannot_be_used(tmp_path, damage):
     content = path.read_bytes()
     path.write_bytes({"cut": content[:-50], "empty": b""}.get(damage, content))
     model = _model(units=5 if damage == "another model" else 4)
-    with pytest.raises(run_dir.RunError, match=r"step\.npz.*Remove it"):
+    with pytest.raises(CheckpointError, match=r"step\.npz.*Remove it"):
         callbacks.StepBackup(path).restore(model, 0)

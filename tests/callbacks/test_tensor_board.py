@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from runs import scalars
+from run_results import scalars
 
 from tfnode.callbacks import TensorBoard
 

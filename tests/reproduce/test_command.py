@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
-from tfnode import plots, run_dir, study, tune
+from tfnode import study, tune
+from tfnode.files import plots
 from tfnode.reproduce import command
+from tfnode.runs import files
 
 
 def _run(options):
@@ -31,7 +33,7 @@ def test_files(tmp_path, capsys):
     assert (out / "table.md").read_text("utf-8") == (
         "| name | x |\n| --- | --- |\n| a | 2.0 ± 1.0 |\n"
     )
-    record = run_dir.read_json(out / "results.json")
+    record = files.read_json(out / "results.json")
     assert record["results"] == {"answer": 42}
     assert record["settings"] == {"seed": 7, "seeds": 2, "quick": True}
     assert record["quick"] is True
@@ -45,9 +47,9 @@ def test_results_are_replaced_only_if_asked(tmp_path, capsys):
     assert _main(f"--out={tmp_path}", "--seeds=2") == 0
     assert _main(f"--out={tmp_path}", "--seeds=3") == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert run_dir.read_json(tmp_path / "results.json")["settings"]["seeds"] == 2
+    assert files.read_json(tmp_path / "results.json")["settings"]["seeds"] == 2
     assert _main(f"--out={tmp_path}", "--seeds=3", "--overwrite") == 0
-    assert run_dir.read_json(tmp_path / "results.json")["settings"]["seeds"] == 3
+    assert files.read_json(tmp_path / "results.json")["settings"]["seeds"] == 3
 
 
 def test_folders_of_their_own(tmp_path, monkeypatch):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfnode import run_dir
 from tfnode.reproduce import densities, planar
+from tfnode.runs import files
 
 
 @pytest.mark.parametrize("name", planar.SETS)
@@ -31,7 +31,7 @@ def test_command(tmp_path):
     assert densities.main([f"--out={out}", "--quick"]) == 0
     names = sorted(p.name for p in out.iterdir())
     assert names == ["densities.png", "nfe.png", "results.json", "table.md"]
-    results = run_dir.read_json(out / "results.json")["results"]
+    results = files.read_json(out / "results.json")["results"]
     assert len((out / "table.md").read_text().splitlines()) == 2 + 2
     for cell in results["moons"].values():
         assert cell[0]["nfe_forward"][-1] >= 8

@@ -5,8 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from tfnode import plots, run_dir
+from tfnode.files import plots
 from tfnode.reproduce import regularization
+from tfnode.runs import files
 
 
 def _runs():
@@ -69,5 +70,5 @@ def test_command(tmp_path):
     assert regularization.main([f"--out={tmp_path}", "--quick"]) == 0
     names = ["regularization.png", "results.json", "table.md"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
-    record = run_dir.read_json(tmp_path / "results.json")
+    record = files.read_json(tmp_path / "results.json")
     assert {run["weight"] for run in record["results"]["runs"]} == {0.0, 0.01, 0.1}

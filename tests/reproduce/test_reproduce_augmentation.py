@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfnode import plots, run_dir
+from tfnode.files import plots
 from tfnode.reproduce import augmentation, augmentation_figures
+from tfnode.runs import files
 
 
 def test_crossing():
@@ -99,7 +100,7 @@ def test_command(tmp_path):
     assert augmentation.main([f"--out={tmp_path}", "--quick"]) == 0
     names = ["crossing.png", "nested.png", "results.json", "table.md", "training.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
-    record = run_dir.read_json(tmp_path / "results.json")
+    record = files.read_json(tmp_path / "results.json")
     assert record["quick"] and len(record["results"]["runs"]) == 4
     assert (tmp_path / "table.md").read_text("utf-8").count("\n") == 6
 

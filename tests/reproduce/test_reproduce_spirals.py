@@ -2,8 +2,9 @@
 
 import pytest
 
-from tfnode import experiment, run_dir
+from tfnode.lab import experiment
 from tfnode.reproduce import spirals
+from tfnode.runs import files, run_dir
 
 
 @pytest.mark.slow
@@ -14,8 +15,8 @@ def test_quick(tmp_path, monkeypatch):
     assert found == {"forecasts.png", "results.json", "table.md", "runs"}
     table = (tmp_path / "table.md").read_text()
     assert "| latent ODE, published | - | 0.1642 |" in table
-    errors = run_dir.read_json(tmp_path / "results.json")["results"]["rnn, 30 points"]
-    metrics = run_dir.read_json(tmp_path / "runs" / "rnn-30-seed0" / run_dir.METRICS)
+    errors = files.read_json(tmp_path / "results.json")["results"]["rnn, 30 points"]
+    metrics = files.read_json(tmp_path / "runs" / "rnn-30-seed0" / run_dir.METRICS)
     assert errors == [metrics["final"]["val_rmse"]]
 
     def train(*arguments, **options):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfnode import run_dir
 from tfnode.reproduce import vector_field
+from tfnode.runs import files
 
 
 def test_the_linear_solution_is_the_closed_form():
@@ -39,5 +39,5 @@ def test_quick(tmp_path):
     assert vector_field.main(["--quick", "--seeds=1", f"--out={tmp_path}"]) == 0
     names = {"cubic.png", "linear.png", "results.json", "table.md"}
     assert {path.name for path in tmp_path.iterdir()} == names
-    results = run_dir.read_json(tmp_path / "results.json")["results"]
+    results = files.read_json(tmp_path / "results.json")["results"]
     assert len(results["cubic, perceptron"]) == 1

@@ -1,6 +1,8 @@
-"""`Backup`: what a run that is killed goes on from."""
+"""`Backup`: the state of training after every epoch."""
 
+import os
 import pathlib
+from typing import Any
 
 import keras
 
@@ -8,19 +10,19 @@ from tfnode.callbacks import checkpoint
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves the state of training after every epoch, as one file that is always whole.
+    """A file of the state of training after every epoch, which is always whole.
 
-    In the file: the weights of the model, the states of its `keras.random.SeedGenerator`s,
-    the variables of the optimizer (moments, steps, learning rate), and the number of
-    finished epochs. Not in it, since an epoch begins without them: metrics, and the random
-    numbers of NumPy, Python, and TensorFlow's global generator, which nothing in tfnode
-    draws from in training.
+    The file holds the weights of the model, the states of its `keras.random.SeedGenerator`s,
+    the variables of the optimizer (moments, steps, learning rate), and the number of finished
+    epochs. Metrics are not in it, since an epoch begins without them. Nor are the random
+    numbers of NumPy, Python, and TensorFlow's global generator: tfnode does not draw from them
+    in training.
 
     `keras.callbacks.BackupAndRestore` writes weights in place and the epoch's number into a
-    second file after them, so that killed in between it goes on from the weights of one
-    epoch with the number of another; and its files lack the seed generators.
+    second file after them. Killed in between, it goes on from the weights of one epoch with the
+    number of another. Its files lack the seed generators, too.
 
-    Give it after callbacks that write down the epoch, and before those that may only know
+    It belongs after callbacks that write down the epoch, and before those that may only know
     of an epoch that will not be repeated.
 
     Args:
@@ -34,15 +36,15 @@ class Backup(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         checkpoint.write(self.path, self.model, epoch=epoch + 1)
 
-    def restore(self, model) -> int:
-        """Puts a compiled model into the state of the file.
+    def restore(self, model: keras.Model) -> int:
+        """Put a compiled model into the state of the file.
 
         Under a `tf.distribute.Strategy`, call it in the scope of the strategy.
 
@@ -53,11 +55,9 @@ class Backup(keras.callbacks.Callback):
             The number of finished epochs.
 
         Raises:
-            RunError: If the file cannot be read, or is that of another model; the model is
+            CheckpointError: If the file cannot be read, or is that of another model; the model is
                 as before then.
         """
-        arrays, named = checkpoint.read(
-            self.path, model, ("epoch",), "Begin anew with --overwrite."
-        )
+        arrays, named = checkpoint.read(self.path, model, ("epoch",))
         checkpoint.assign(model, arrays)
         return int(named["epoch"])

@@ -1,36 +1,44 @@
-"""The state of training in one file: what `Backup` and `StepBackup` save."""
+"""The state of training in one file, for `Backup` and `StepBackup`."""
 
+import pathlib
 import re
 import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from tfnode.run_dir import RunError, replacing
+from tfnode.files.whole import FileError, replacing
 
 
-def write(path, model, **named):
-    """Writes the state of a compiled model, and numbers by their names, whole or not at all."""
+class CheckpointError(FileError):
+    """A checkpoint that cannot be read, or that is that of another model or optimizer."""
+
+
+def write(path: pathlib.Path, model: keras.Model, **named: Any) -> None:
+    """Write the state of a compiled model, and numbers by their names, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables(model))}
     with replacing(path) as temporary:
         np.savez(temporary, layout=_layout(model), **named, **arrays)
 
 
-def read(path, model, names, remedy):
-    """What `write` wrote for the same model, with the same optimizer.
+def read(
+    path: pathlib.Path, model: keras.Model, names: Iterable[str]
+) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Return the content of a file of `write`, for the same model with the same optimizer.
 
     Args:
         path: The file.
         model: The compiled model, whose state stays as it is.
         names: Names of numbers in the file.
-        remedy: What to do where the file cannot be used, a sentence for the error.
 
     Returns:
         `(arrays, named)`: the state, for `assign`, and a dict of the numbers.
 
     Raises:
-        RunError: If the file cannot be read, or is that of another model.
+        CheckpointError: If the file cannot be read, or is that of another model.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -39,35 +47,35 @@ def read(path, model, names, remedy):
             named = {name: file[name] for name in names}
             int(named["epoch"])
             fits = file["layout"].tolist() == _layout(model)
-            arrays = [file[str(i)] for i in range(len(_variables(model)))] if fits else []
+            arrays = [file[str(i)] for i in range(len(variables(model)))] if fits else []
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"Expected a checkpoint at {path}. Received: {error}. {remedy}") from error
+        raise CheckpointError(f"Expected a checkpoint at {path}. Received: {error}.") from error
     if not fits:
-        raise RunError(
+        raise CheckpointError(
             f"The checkpoint {path} is that of another model or optimizer. Use the version of "
-            f"tfnode and Keras that wrote it. Otherwise: {remedy}"
+            f"tfnode and Keras that wrote it."
         )
     return arrays, named
 
 
-def assign(model, arrays):
-    """Puts a model into a state that `read` returned."""
-    for variable, value in zip(_variables(model), arrays):
+def assign(model: keras.Model, arrays: Sequence[Any]) -> None:
+    """Put a model into a state that `read` returned."""
+    for variable, value in zip(variables(model), arrays):
         variable.assign(value)
 
 
-def _variables(model):
-    """All that training changes and the next epoch needs, in an order that is always the same."""
+def variables(model: keras.Model) -> list[Any]:
+    """Return all that training changes and the next epoch needs, always in the same order."""
     return [*model.variables, *model.optimizer.variables]
 
 
-def _layout(model):
-    """What the variables are, without the numbers that Keras adds to names of a process.
+def _layout(model: keras.Model) -> list[str]:
+    """Return names and shapes of the variables, without the numbers that Keras counts up.
 
-    By names and not paths, since those of an optimizer depend on who built it.
+    The paths of the variables of an optimizer depend on who built it; the names do not.
     """
     return [
         f"{re.sub('_[0-9]+', '', v.name)} {keras.backend.standardize_dtype(v.dtype)} "
         f"{tuple(v.shape)}"
-        for v in _variables(model)
+        for v in variables(model)
     ]

@@ -1,28 +1,31 @@
 """`CurveExport`: loss and score of every epoch, as CSV and PNG."""
 
+import os
 import pathlib
 import time
+from typing import Any
 
 import keras
 
-from tfnode import plots
-from tfnode.history_file import SCORES, history_columns, read_history, write_history
-from tfnode.optimization import last_learning_rate
-from tfnode.run_dir import CURVES, HISTORY
+from tfnode.files import plots
+from tfnode.files.history import SCORES, Row, history_columns, read_history, write_history
+
+HISTORY = "history.csv"
+CURVES = "curves.png"
 
 
 class CurveExport(keras.callbacks.Callback):
-    """Writes `history.csv` and `curves.png` after every epoch, each file whole.
+    """Files of the training curves, `history.csv` and `curves.png`, written after every epoch.
 
     Args:
         directory: The folder, made where it is missing.
-        score: What the model is judged by beside its loss, the name of its metric:
-            `"accuracy"` or `"rmse"`.
+        score: Name of the metric that judges the model beside its loss: `"accuracy"` or
+            `"rmse"`.
         elapsed: Seconds that the first epoch took before training was resumed within it.
 
     The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
     `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
-    the logs do not have them; with another score, that in place of accuracy. Where training
+    the logs do not have them; with another score, that in place of accuracy. If training
     starts after the first epoch, the earlier rows of an existing file are kept.
 
     Example:
@@ -31,20 +34,22 @@ class CurveExport(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, directory, score="accuracy", elapsed=0.0):
+    def __init__(
+        self, directory: str | os.PathLike[str], score: str = "accuracy", elapsed: float = 0.0
+    ) -> None:
         super().__init__()
         if score not in SCORES:
             raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
         self.score = score
         self.elapsed = elapsed
         self.directory = pathlib.Path(directory)
-        self.rows = []
+        self.rows: list[Row] | None = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.rows = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.rows is None:
             path = self.directory / HISTORY
             earlier = read_history(path) if epoch > 0 and path.exists() else []
@@ -53,7 +58,8 @@ class CurveExport(keras.callbacks.Callback):
                 row["epoch"] = int(row["epoch"])
         self._start = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert self.rows is not None
         row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
         row["learning_rate"] = last_learning_rate(self.model.optimizer)
@@ -62,3 +68,13 @@ class CurveExport(keras.callbacks.Callback):
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)
         plots.save_history(self.rows, self.directory / CURVES)
+
+
+def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of the step that an optimizer took last."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # Half precision has one.
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        # Keras's own `learning_rate` is that of the next step.
+        rate = rate(keras.ops.maximum(optimizer.iterations - 1, 0))
+    return float(keras.ops.convert_to_numpy(rate))

@@ -1,6 +1,7 @@
-"""`Recalibrate`: running averages that belong to the weights of now."""
+"""`Recalibrate`: running averages that belong to the latest weights."""
 
 import functools
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,18 +11,18 @@ from tfnode.layers import TimeBatchNormalization
 
 
 class Recalibrate(keras.callbacks.Callback):
-    """Estimates the averages of `TimeBatchNormalization` anew before each validation.
+    """New averages of `TimeBatchNormalization` before each validation.
 
-    A running average lags behind the weights. Elsewhere that does little; inside an ODE
-    each stage is normalised after stages that were normalised by averages themselves, so
-    that the lag is amplified: on MNIST it costs tens of points of accuracy in evaluation.
-    So the averages are thrown away before the model is evaluated and taken again over some
-    training batches, with the weights held. Batch normalisation was published
-    that way: its inference uses statistics of the finished network.
+    A running average lags behind the weights. Elsewhere that does little. Inside an ODE each
+    stage is normalised after stages that were normalised by averages themselves, so the lag is
+    amplified: on MNIST it costs tens of points of accuracy in evaluation. So the averages are
+    reset before the model is evaluated, and taken again over some training batches, with fixed
+    weights. Batch normalisation was published that way: its inference uses statistics of the
+    finished network.
 
-    Nothing happens in a model without the layer, unless it is judged by the averages of its
-    weights (see `AverageWeights`) and has plain batch normalisation, whose running averages are
-    those of other weights then.
+    Nothing happens in a model without the layer. The exception is a model with plain batch
+    normalisation that is judged by the averages of its weights (see `AverageWeights`): its
+    running averages would be those of other weights.
 
     Args:
         batches: A `tf.data.Dataset` of `(inputs, targets)`, of which the first `steps`
@@ -37,32 +38,32 @@ class Recalibrate(keras.callbacks.Callback):
     *Rethinking "Batch" in BatchNorm* (2021), section 3.
     """
 
-    def __init__(self, batches, steps=100):
+    def __init__(self, batches: tf.data.Dataset, steps: int = 100) -> None:
         super().__init__()
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"`steps` must be an int of at least 1. Received: steps={steps!r}")
         self.batches = batches
         self.steps = steps
-        self._forward = None
+        self._forward: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
 
         # Traced once, for all epochs; every replica takes the same batches.
         @functools.partial(tf.function, reduce_retracing=True)
-        def forward(x):
+        def forward(x: Any) -> None:
             model.distribute_strategy.run(lambda x: model(x, training=True), (x,))
 
         self._forward = forward
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Any = None) -> None:
         self.recalibrate()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         self._forward = None
 
-    def recalibrate(self):
-        """Takes the averages anew, now; while `fit` is under way, or was broken off."""
+    def recalibrate(self) -> None:
+        """Take the averages again, during `fit` or after an interrupted one."""
         layers = [x for x in self.model._flatten_layers() if isinstance(x, TimeBatchNormalization)]
         plain = averages_of(self.model) and any(
             isinstance(x, keras.layers.BatchNormalization) for x in self.model._flatten_layers()

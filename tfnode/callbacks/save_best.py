@@ -1,18 +1,20 @@
 """`SaveBest`: the best model so far, as a file that is always whole."""
 
 import math
+import os
 import pathlib
+from typing import Any
 
 import keras
 
-from tfnode.run_dir import replacing
+from tfnode.files.whole import replacing
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves the model whenever a metric is better than ever.
+    """A file of the best model so far, saved whenever a metric is better than ever.
 
-    `keras.callbacks.ModelCheckpoint` writes in place, so that an interruption leaves half
-    a file where a good one was; this writes beside it and renames.
+    `keras.callbacks.ModelCheckpoint` writes in place, so an interruption leaves half a file in
+    place of a good one. This callback writes beside the file and renames.
 
     Args:
         path: The `.keras` file.
@@ -21,7 +23,13 @@ class SaveBest(keras.callbacks.Callback):
         mode: `"max"` where larger is better, `"min"` where smaller is.
     """
 
-    def __init__(self, path, monitor="val_accuracy", best=None, mode="max"):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        monitor: str = "val_accuracy",
+        best: float | None = None,
+        mode: str = "max",
+    ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
             raise ValueError(f"`mode` must be 'max' or 'min'. Received: mode={mode!r}")
@@ -31,7 +39,7 @@ class SaveBest(keras.callbacks.Callback):
         worst = -math.inf if mode == "max" else math.inf
         self.best = worst if best is None else best
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = (logs or {}).get(self.monitor)
         if value is None:
             return
@@ -39,7 +47,7 @@ class SaveBest(keras.callbacks.Callback):
             self.best = value
             self.save(self.model)
 
-    def save(self, model):
-        """Saves a model as the best."""
+    def save(self, model: keras.Model) -> None:
+        """Save a model as the best."""
         with replacing(self.path) as temporary:
             model.save(temporary)

@@ -1,15 +1,17 @@
 """`SolverStats`: the cost of the solves in the logs."""
 
+from typing import Any
+
 import keras
 
 from tfnode.layers import ODEBlock
 
 
 class SolverStats(keras.callbacks.Callback):
-    """Adds the cost of the solves, and how far to trust them, to the logs of every epoch.
+    """The cost of the solves, and how far to trust them, in the logs of every epoch.
 
-    Counted by the solvers in training, the mean over the solves of each `ODEBlock`, summed
-    over the blocks of the model:
+    The solvers count in training. The logs have the mean over the solves of each `ODEBlock`,
+    summed over the blocks of the model:
 
     - `nfe_forward`, `nfe_backward`: evaluations of the vector field (NFE);
     - `steps_forward`, `steps_backward`: accepted steps;
@@ -23,8 +25,8 @@ class SolverStats(keras.callbacks.Callback):
     A gradient method without a backward solve has costs of 0 there. Steps are left out for
     solvers that do not tell them.
 
-    Give it before callbacks that read the logs, such as `keras.callbacks.TensorBoard`,
-    which then writes them as `epoch_nfe_forward` and `epoch_nfe_backward`.
+    It belongs before callbacks that read the logs, such as `keras.callbacks.TensorBoard`,
+    which writes them as `epoch_nfe_forward` and `epoch_nfe_backward`.
 
     Example:
     ```python
@@ -32,11 +34,11 @@ class SolverStats(keras.callbacks.Callback):
     ```
     """
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         for block in self._blocks():
             block.reset_costs()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         blocks = self._blocks()
         if logs is None or not blocks:
             return
@@ -50,5 +52,5 @@ class SolverStats(keras.callbacks.Callback):
             c["reconstruction_error"] / max(c["backward_solves"], 1) for c in costs
         )
 
-    def _blocks(self):
+    def _blocks(self) -> list[ODEBlock]:
         return [layer for layer in self.model._flatten_layers() if isinstance(layer, ODEBlock)]

@@ -1,8 +1,10 @@
-"""`StepBackup`: what a run that is killed within an epoch goes on from."""
+"""`StepBackup`: the state of training within an epoch."""
 
 import math
+import os
 import pathlib
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,22 +12,21 @@ import numpy as np
 from tfnode.callbacks import checkpoint
 from tfnode.callbacks.divergence import not_finite
 from tfnode.layers import ODEBlock
-from tfnode.run_dir import RunError
 
 REMEDY = "Remove it to go on from the end of the last whole epoch."
 
 
 class StepBackup(keras.callbacks.Callback):
-    """Saves the state of training within epochs, as one file that is always whole.
+    """A file of the state of training within an epoch, which is always whole.
 
-    In the file: what `Backup` saves after an epoch, and what an epoch sums up: the metrics, the
-    costs of the solves, the steps and the seconds. So of a long epoch a minute is lost, and the
-    rest goes on as if nothing had been.
+    The file holds the state that `Backup` saves after an epoch, and the sums of the epoch so far:
+    the metrics, the costs of the solves, the steps and the seconds. A killed training loses a
+    minute, and the rest goes on as if it had not been killed.
 
     Nothing is saved where replicas share the training, since each has averages and sums of its
-    own; nor with weights that are not finite.
+    own. Weights that are not finite are not saved either.
 
-    Give it after `Backup` and `SolverStats`.
+    It belongs after `Backup` and `SolverStats`.
 
     Args:
         path: The `.npz` file; its folder is made where it is missing.
@@ -43,16 +44,16 @@ class StepBackup(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, path, seconds=60.0):
+    def __init__(self, path: str | os.PathLike[str], seconds: float = 60.0) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
         self.seconds = seconds
         self.step = 0
         self.elapsed = 0.0
-        self._sums = None
+        self._sums: tuple[np.ndarray, np.ndarray] | None = None
 
-    def restore(self, model, epoch):
-        """Puts a compiled model into the state of the file, if there is one of that epoch.
+    def restore(self, model: keras.Model, epoch: int) -> None:
+        """Put a compiled model into the state of the file, if the file is that of the epoch.
 
         `fit` with `initial_epoch=epoch` then counts the steps that were taken before, without
         computing anything and without logs for callbacks. Give it the batches that follow.
@@ -62,26 +63,29 @@ class StepBackup(keras.callbacks.Callback):
             epoch: The number of finished epochs.
 
         Raises:
-            RunError: If the file cannot be read, or is that of another model; the model is
+            CheckpointError: If the file cannot be read, or is that of another model; the model is
                 as before then.
         """
         if not self.path.exists():
             return
         names = ("epoch", "step", "elapsed", "metrics", "costs")
-        arrays, named = checkpoint.read(self.path, model, names, REMEDY)
+        try:
+            arrays, named = checkpoint.read(self.path, model, names)
+        except checkpoint.CheckpointError as error:
+            raise checkpoint.CheckpointError(f"{error} {REMEDY}") from error
         if int(named["epoch"]) != epoch:
-            return  # The epoch was finished since.
+            return  # The epoch has been finished.
         checkpoint.assign(model, arrays)
         self.step, self.elapsed = int(named["step"]), float(named["elapsed"])
         self._sums = named["metrics"], named["costs"]
         _skip(model, self.step)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
         self._begun = self._saved = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
-        if not logs:  # One of those that are skipped.
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not logs:  # The step is skipped.
             return
         if self._sums is not None:
             self._add_sums()
@@ -101,15 +105,18 @@ class StepBackup(keras.callbacks.Callback):
         )
         self._saved = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.elapsed = 0.0
         self.path.unlink(missing_ok=True)
 
-    def _add_sums(self):
-        """After the first step that is taken, in which Keras makes the metrics."""
+    def _add_sums(self) -> None:
+        """Add the sums of before after the first step, in which Keras makes the metrics."""
+        assert self._sums is not None
         (metrics, costs), self._sums = self._sums, None
         if metrics.shape != _metrics(self.model).shape or costs.shape != _costs(self.model).shape:
-            raise RunError(f"The checkpoint {self.path} is that of other metrics. {REMEDY}")
+            raise checkpoint.CheckpointError(
+                f"The checkpoint {self.path} is that of other metrics. {REMEDY}"
+            )
         variables = _metric_variables(self.model)
         ends = np.cumsum([math.prod(v.shape) for v in variables])
         for variable, values in zip(variables, np.split(metrics, ends[:-1])):
@@ -118,12 +125,12 @@ class StepBackup(keras.callbacks.Callback):
             block.add_costs(values)
 
 
-def _skip(model, steps):
-    """Has the next so many steps of `fit` do nothing."""
+def _skip(model: keras.Model, steps: int) -> None:
+    """Have the next so many steps of `fit` do nothing."""
     take = model.make_train_function() or model.train_function
     left = steps
 
-    def skip(iterator):
+    def skip(iterator: Any) -> Any:
         nonlocal left
         if left == 0:
             model.train_function = take
@@ -134,20 +141,20 @@ def _skip(model, steps):
     model.train_function = skip
 
 
-def _metric_variables(model):
+def _metric_variables(model: keras.Model) -> list[Any]:
     return [v for metric in model.metrics for v in metric.variables]
 
 
-def _metrics(model):
-    """What the metrics have summed up, in one array."""
+def _metrics(model: keras.Model) -> np.ndarray:
+    """Return the sums of all metrics in one array."""
     values = [np.ravel(keras.ops.convert_to_numpy(v)) for v in _metric_variables(model)]
     return np.concatenate(values, dtype=np.float64)
 
 
-def _blocks(model):
+def _blocks(model: keras.Model) -> list[ODEBlock]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, ODEBlock)]
 
 
-def _costs(model):
-    """What the solves have cost: `(blocks, numbers)`."""
+def _costs(model: keras.Model) -> np.ndarray:
+    """Return the costs of the solves: `(blocks, numbers)`."""
     return np.array([list(block.costs().values()) for block in _blocks(model)], np.float64)

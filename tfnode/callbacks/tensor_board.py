@@ -1,32 +1,34 @@
 """`TensorBoard`: Keras's, for runs that may be killed and resumed."""
 
+import os
 import pathlib
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfnode.run_dir import replacing
+from tfnode.files.whole import replacing
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """`keras.callbacks.TensorBoard` that can forget epochs.
 
-    An epoch that a resumed run repeats is in the files of Keras's twice.
+    An epoch that a resumed run repeats is in the files of Keras's own callback twice.
 
     Args:
         log_dir: The folder.
-        **kwargs: Those of `keras.callbacks.TensorBoard`.
+        **kwargs: The arguments of `keras.callbacks.TensorBoard`.
     """
 
-    def __init__(self, log_dir, **kwargs):
+    def __init__(self, log_dir: str | os.PathLike[str], **kwargs: Any) -> None:
         super().__init__(log_dir, **kwargs)
         self.directory = pathlib.Path(log_dir)
 
-    def forget(self, epoch, iterations):
-        """Takes out of the event files what will be written again. Call it before `fit`.
+    def forget(self, epoch: int, iterations: int) -> None:
+        """Take the epochs that will be written again out of the event files, before `fit`.
 
         Args:
-            epoch: The first epoch, from 0, of which nothing shall be left.
+            epoch: The first epoch, from 0, to take out.
             iterations: The steps of the optimizer before that epoch.
         """
         for path in sorted(self.directory.rglob("events.out.tfevents.*")):

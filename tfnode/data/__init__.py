@@ -1,23 +1,31 @@
 """Data sets, one a file."""
 
-from tfnode.data import digits, mnist, spirals
-from tfnode.data.augmentation import Augmentation
-from tfnode.data.dataset import Dataset
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
 from tfnode.data.folder import DataError
+
+if TYPE_CHECKING:
+    from tfnode.data.augmentation import Augmentation
+    from tfnode.data.dataset import Dataset
 
 NAMES = ("auto", "mnist", "digits", "spirals")
 
 __all__ = ["NAMES", "Augmentation", "DataError", "Dataset", "load"]
 
+# TensorFlow is imported with these, so that commands can check a folder without it.
+_CLASSES = {"Augmentation": "augmentation", "Dataset": "dataset"}
 
-def load(name: str, data_dir: str | None = None, **options) -> Dataset:
-    """Loads a data set.
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: Any) -> "Dataset":
+    """Load a data set.
 
     Args:
         name: `"mnist"`, `"digits"`, or `"auto"`: MNIST where it can be had, otherwise
             digits; the result's `name` says which it is, and `source` why. Or `"spirals"`,
             time series that are generated.
-        data_dir: Folder of MNIST's files; see `tfnode.data.mnist.load`.
+        data_dir: Folder of `mnist.npz`; see `tfnode.data.mnist.load`.
         **options: Of the spirals, see `tfnode.data.spirals.load`; the others have none.
 
     Raises:
@@ -26,6 +34,8 @@ def load(name: str, data_dir: str | None = None, **options) -> Dataset:
         DataError: If the data cannot be had, or files are not what they should be. `"auto"`
             does not pass over bad files, nor over a folder that was named and holds none.
     """
+    from tfnode.data import digits, mnist, spirals
+
     if name not in NAMES:
         raise ValueError(f"A data set is one of {NAMES}. Received: name={name!r}")
     if name == "spirals":
@@ -41,3 +51,9 @@ def load(name: str, data_dir: str | None = None, **options) -> Dataset:
             raise
         dataset = digits.load()
         return dataset._replace(source=f"{dataset.source}, in place of MNIST: {error}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return getattr(importlib.import_module(f"tfnode.data.{_CLASSES[name]}"), name)
+    raise AttributeError(f"module 'tfnode.data' has no attribute {name!r}")

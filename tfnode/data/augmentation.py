@@ -1,7 +1,7 @@
 """`Augmentation`: images shifted, turned and scaled at random."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ import tensorflow as tf
 class Augmentation(NamedTuple):
     """How far training images are moved at random, each by its own amount.
 
-    One bilinear interpolation does all of it; what comes in from outside is background.
+    One bilinear interpolation does all of it. Pixels from outside the image are background.
 
     Attributes:
         shift: Largest shift along each axis, in pixels.
@@ -23,8 +23,8 @@ class Augmentation(NamedTuple):
     rotation: float = 0.0
     zoom: float = 0.0
 
-    def __call__(self, images, seed):
-        """Moves images.
+    def __call__(self, images: Any, seed: Any) -> Any:
+        """Move images.
 
         Args:
             images: float32, `(batch, height, width, channels)`, 0 is background.
@@ -40,7 +40,7 @@ class Augmentation(NamedTuple):
         angle = amounts[0] * (self.rotation * math.pi / 180)
         scale_y, scale_x = tf.unstack(tf.exp(amounts[1:3] * math.log1p(self.zoom)))
         shift_y, shift_x = tf.unstack(amounts[3:] * self.shift)
-        # Where each pixel of the result is found in the image, about its centre.
+        # Each pixel of the result is found at this place in the image, about its centre.
         a, b = tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y
         c, d = tf.sin(angle) * scale_x, tf.cos(angle) * scale_y
         x, y = (width - 1) / 2, (height - 1) / 2

@@ -1,9 +1,11 @@
-"""What a loader returns, and its way into training."""
+"""`Dataset`: images with labels, and their batches."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from tfnode.data.augmentation import Augmentation
 
 MEAN = 0.1307
 STANDARD_DEVIATION = 0.3081
@@ -13,8 +15,8 @@ class Dataset(NamedTuple):
     """Images with labels, in memory.
 
     Attributes:
-        name: What was loaded: `"mnist"` or `"digits"`.
-        source: Where it came from, for people.
+        name: `"mnist"` or `"digits"`.
+        source: The origin of the data, for people.
         x_train, x_test: uint8, `(samples, 28, 28, 1)`, 0 is background.
         y_train, y_test: uint8, `(samples,)`, the digit.
     """
@@ -26,23 +28,25 @@ class Dataset(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
-    # By which of `tfnode.history_file.SCORES` models of these data are judged.
-    score = "accuracy"
+    @property
+    def score(self) -> str:
+        """The score that judges models of these data."""
+        return "accuracy"
 
     @staticmethod
-    def inputs(x):
-        """What models take, of a tensor of samples."""
+    def inputs(x: Any) -> tf.Tensor:
+        """Return the inputs of a model for a tensor of samples."""
         return normalize(x)
 
-    def hold_out(self, fraction):
-        """A part of the training set, in place of the test set, for choosing settings by.
+    def hold_out(self, fraction: float) -> "Dataset":
+        """Return a data set with a part of the training set in place of the test set.
 
         Args:
-            fraction: Of the training samples; at least one is held out, and one is left.
+            fraction: Fraction of the training samples. At least one is held out, and one is left.
 
         Returns:
-            A `Dataset` of the other training samples, whose test set are those held out: the
-            same ones whatever the seed of a run.
+            A `Dataset` of the other training samples. Its test set has those held out, the same
+            ones whatever the seed of a run.
         """
         size = len(self.y_train)
         held_out = np.zeros(size, bool)
@@ -55,11 +59,17 @@ class Dataset(NamedTuple):
             y_test=self.y_train[held_out],
         )
 
-    def training_batches(self, batch_size, seed, epoch=0, augmentation=None):
-        """Batches without end for training, shuffled anew in each epoch.
+    def training_batches(
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        augmentation: Augmentation | None = None,
+    ) -> tf.data.Dataset:
+        """Return batches without end for training, in another order in each epoch.
 
-        The order in an epoch depends on `seed` and the epoch's number alone, and how images
-        are moved on those and the batch's number, so training can be taken up anywhere. The
+        The order depends on `seed` and the number of the epoch alone. The moves of the images
+        depend on those and the number of the batch. So training can be resumed anywhere. The
         last batch of an epoch is smaller where the batch size does not divide the samples: an
         epoch has `steps(batch_size)` batches.
 
@@ -76,7 +86,7 @@ class Dataset(NamedTuple):
         images, labels = tf.constant(self.x_train), tf.constant(self.y_train)
         size = len(self.y_train)
 
-        def order(number):
+        def order(number: tf.Tensor) -> tf.data.Dataset:
             indices = tf.random.experimental.stateless_shuffle(
                 tf.range(size), seed=tf.stack([tf.cast(seed, tf.int64), number])
             )
@@ -85,7 +95,7 @@ class Dataset(NamedTuple):
                 return batches.map(lambda i: (self.inputs(tf.gather(images, i)), i))
             key = tf.random.experimental.stateless_fold_in([seed, 0], number)
 
-            def moved(batch, i):
+            def moved(batch: tf.Tensor, i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 pixels = tf.cast(tf.gather(images, i), tf.float32)
                 fold_in = tf.random.experimental.stateless_fold_in
                 return self.inputs(augmentation(pixels, fold_in(key, batch))), i
@@ -99,8 +109,8 @@ class Dataset(NamedTuple):
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def test_batches(self, batch_size):
-        """The test set once, in order; batches as in `training_batches`."""
+    def test_batches(self, batch_size: int) -> tf.data.Dataset:
+        """Return the test set once, in order; batches as in `training_batches`."""
         return (
             tf.data.Dataset.from_tensor_slices((self.x_test, self.y_test))
             .batch(batch_size)
@@ -108,11 +118,11 @@ class Dataset(NamedTuple):
             .prefetch(tf.data.AUTOTUNE)
         )
 
-    def steps(self, batch_size):
-        """Training batches in an epoch."""
+    def steps(self, batch_size: int) -> int:
+        """Return the number of training batches in an epoch."""
         return -(-len(self.y_train) // batch_size)
 
 
-def normalize(images):
-    """Images of 0 to 255 as float32 with MNIST's mean and standard deviation taken out."""
+def normalize(images: Any) -> tf.Tensor:
+    """Return images of 0 to 255 as float32, normalised by MNIST's mean and deviation."""
     return (tf.cast(images, tf.float32) / 255.0 - MEAN) / STANDARD_DEVIATION

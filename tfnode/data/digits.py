@@ -12,10 +12,10 @@ SPLIT_SEED = 0
 
 
 def load() -> Dataset:
-    """The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn.
+    """Load the 1,797 handwritten digits of 8x8 pixels that come with scikit-learn.
 
-    Resized to 28x28 (bilinear) with values from 0 to 255, and split the same way always
-    into 1,437 for training and 360 for testing, with equal shares of each digit.
+    They are resized to 28x28 (bilinear) with values from 0 to 255. They are always split the same
+    way, into 1,437 for training and 360 for testing, with equal shares of each digit.
 
     Reference: Alpaydin, Kaynak, *Optical Recognition of Handwritten Digits* (1998).
     """

@@ -1,59 +1,49 @@
-"""Where the files of MNIST lie; imports no TensorFlow, so that this can be asked before it."""
+"""The folder of MNIST's file. Nothing here imports TensorFlow, so it can be checked at once."""
 
 import os
 import pathlib
 
-IDX_FILES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
+FILE = "mnist.npz"
 
 
 class DataError(ValueError):
     """Data that cannot be had or used; the message says what to do."""
 
 
-def named(data_dir=None):
-    """The folder of data that was named: `data_dir`, `$TFNODE_DATA_DIR`, or `None`."""
+def check(data_dir: str | os.PathLike[str] | None, dataset: str) -> None:
+    """Raise the error of `find` if a data set would be read from a folder that was named."""
+    folder = named(data_dir)
+    if folder and dataset in ("auto", "mnist"):
+        find(folder)
+
+
+def named(data_dir: str | os.PathLike[str] | None = None) -> str | os.PathLike[str] | None:
+    """Return the folder that was named: `data_dir`, `$TFNODE_DATA_DIR`, or `None`."""
     return data_dir or os.environ.get("TFNODE_DATA_DIR")
 
 
-def find(folder):
-    """The files of MNIST in a folder.
-
-    Args:
-        folder: A folder with `mnist.npz` or the four IDX files, plain or gzipped.
-
-    Returns:
-        The path of `mnist.npz`, or a dict of the paths of the IDX files.
+def find(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the path of `mnist.npz` in a folder.
 
     Raises:
-        DataError: If the folder does not exist or does not hold them.
+        DataError: If the folder does not exist or does not hold the file.
     """
     folder = pathlib.Path(folder)
+    remedy = (
+        "Name another folder with data_dir or $TFNODE_DATA_DIR, or neither to have MNIST "
+        "downloaded."
+    )
     try:
         if not folder.is_dir():
-            raise DataError(
-                f"The data folder does not exist. Received: {folder}. Name another one with "
-                "--data_dir or $TFNODE_DATA_DIR, or neither to have MNIST downloaded."
-            )
-        if (folder / "mnist.npz").exists():
-            return folder / "mnist.npz"
-        paths = {}
-        for name, file in IDX_FILES.items():
-            # Some copies have a dot where the original has a dash.
-            spellings = [file, file.replace("-idx", ".idx")]
-            candidates = [folder / (s + end) for s in spellings for end in ("", ".gz")]
-            paths[name] = next((p for p in candidates if p.exists()), None)
+            raise DataError(f"The data folder does not exist. Received: {folder}. {remedy}")
+        if (folder / FILE).exists():
+            return folder / FILE
+        old = sorted(path.name for path in folder.glob("*ubyte*"))
     except OSError as error:
-        raise DataError(f"The data folder cannot be read: {error}. Name another one.") from error
-    missing = [IDX_FILES[name] for name, path in paths.items() if path is None]
-    if missing:
+        raise DataError(f"The data folder cannot be read: {error}. {remedy}") from error
+    if old:
         raise DataError(
-            f"Expected mnist.npz or the four IDX files {', '.join(IDX_FILES.values())} (or "
-            f"with .gz) in {folder}. Missing: {', '.join(missing)}. Name another folder with "
-            "--data_dir or $TFNODE_DATA_DIR, or neither to have MNIST downloaded."
+            f"Expected {FILE} in {folder}. Received: MNIST's IDX files, such as {old[0]}, "
+            f"which are no longer read. Put {FILE} beside them. {remedy}"
         )
-    return paths
+    raise DataError(f"Expected {FILE} in {folder}. Received: no such file. {remedy}")

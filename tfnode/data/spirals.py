@@ -1,6 +1,6 @@
 """Bidirectional spirals: noisy pieces of two curves, seen at irregular times."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +16,16 @@ TRAINING_SEED, TEST_SEED = 2018, 2019
 
 
 class Spirals(Dataset):
-    """A `Dataset` of time series, which need no preparation."""
+    """A data set of time series, which need no preparation."""
 
     __slots__ = ()
-    score = "rmse"
+
+    @property
+    def score(self) -> str:
+        return "rmse"
 
     @staticmethod
-    def inputs(x):
+    def inputs(x: Any) -> Any:
         return x
 
 
@@ -43,8 +46,8 @@ class Pieces(NamedTuple):
     observed: np.ndarray
 
 
-def position(t, clockwise):
-    """Where the spirals `r = 0.3 t`, of angle `t` or clockwise `-t`, are at times `t` above 0.
+def position(t: np.ndarray, clockwise: np.ndarray) -> np.ndarray:
+    """Return the positions of the spirals `r = 0.3 t`, of angle `t` or clockwise `-t`, for `t > 0`.
 
     The centre is (5, 0), of the clockwise one (-5, 0).
 
@@ -57,8 +60,8 @@ def position(t, clockwise):
     return np.stack([x, radius * np.sin(angle)], axis=-1)
 
 
-def pieces(number, starts, seed, points, noise) -> Pieces:
-    """Cuts pieces out of the spirals at random.
+def pieces(number: int, starts: tuple[int, int], seed: int, points: int, noise: float) -> Pieces:
+    """Cut pieces out of the spirals at random.
 
     Args:
         number: How many; every second is clockwise.
@@ -78,20 +81,20 @@ def pieces(number, starts, seed, points, noise) -> Pieces:
     return Pieces(clockwise, path, seen, observed)
 
 
-def held_out(points=WINDOW, noise=0.3) -> Pieces:
-    """The pieces that the test set is made of."""
+def held_out(points: int = WINDOW, noise: float = 0.3) -> Pieces:
+    """Return the pieces of the test set."""
     return pieces(TEST_SAMPLES, TEST_STARTS, TEST_SEED, points, noise)
 
 
 def inputs(found: Pieces) -> np.ndarray:
-    """What a model sees of pieces: float32, `(pieces, 100, 3)`; see `load`."""
+    """Return the inputs of a model for pieces: float32, `(pieces, 100, 3)`; see `load`."""
     observed = found.observed[..., np.newaxis]
-    # Nothing of what is not observed is even there.
+    # Coordinates that are not observed are not there at all.
     return np.concatenate([found.seen * observed, observed], axis=-1).astype(np.float32)
 
 
 def load(points: int = WINDOW, noise: float = 0.3) -> Spirals:
-    """The bidirectional spirals of Chen et al.: 1,000 for training and 200 for testing.
+    """Make the bidirectional spirals of Chen et al.: 1,000 for training and 200 for testing.
 
     Each is a noisy piece of one of two spirals, one that turns clockwise and one that turns
     counter-clockwise, from a start of its own, at 100 equidistant times, of which some are

@@ -1,4 +1,4 @@
-"""What a Neural ODE cannot represent and an augmented one can: crossing, and nested circles.
+"""Maps that a Neural ODE cannot represent and an augmented one can: crossing, nested circles.
 
 Reference: Dupont, Doucet, Teh, *Augmented Neural ODEs* (2019), sections 3 to 5.
 
@@ -8,7 +8,7 @@ Reference: Dupont, Doucet, Teh, *Augmented Neural ODEs* (2019), sections 3 to 5.
 - `nested`: g = -1 in the disc of radius 1/2, +1 in the ring between 1 and 3/2. No flow of the
   plane takes the disc out of the ring, for a linear read-out to part them.
 
-Of the plain one the largest error is at least 1 on both, whatever its training: on the line the
+The largest error of the plain one is at least 1 on both, whatever its training: on the line the
 images of -1 and 1 keep their order, and in the plane the image of the ring surrounds that of the
 disc, so that a linear read-out is no larger on some point of the ring than on one of the disc.
 (On a sample of points it can fall short of that.) What a plain one can do is to pull the disc
@@ -19,8 +19,11 @@ Trains both models on both problems, with the settings of the authors' code: two
 the disc and 1,500 in the ring.
 """
 
+import argparse
 import functools
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +34,14 @@ PROBLEMS = ("crossing", "nested")
 RADII = (0.5, 1.0, 1.5)
 
 
-def crossing(rng, size):
-    """`size` samples of the crossing map, `(size, 1)` and `(size, 1)`."""
+def crossing(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `size` samples of the crossing map, `(size, 1)` and `(size, 1)`."""
     x = rng.choice([-1.0, 1.0], (size, 1))
     return x.astype("float32"), -x.astype("float32")
 
 
-def nested(rng, size):
-    """`size` points, `(size, 2)`, a quarter in the disc, and their targets, `(size, 1)`.
+def nested(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `size` points, `(size, 2)`, a quarter in the disc, and their targets, `(size, 1)`.
 
     Uniform in area in each of the two.
     """
@@ -51,8 +54,8 @@ def nested(rng, size):
     return x.astype("float32"), y.astype("float32")
 
 
-def model(problem, augment, hidden, jit_compile=True):
-    """The (augmented) Neural ODE for a problem, a `keras.Model` to a prediction `(batch, 1)`."""
+def model(problem: str, augment: int, hidden: int, jit_compile: bool = True) -> Any:
+    """Return the (augmented) Neural ODE for a problem, to `(batch, 1)`."""
     import keras
 
     from tfnode.layers import Augment, DenseDynamics, ODEBlock
@@ -70,8 +73,8 @@ def model(problem, augment, hidden, jit_compile=True):
     return result
 
 
-def flow(network, x, augment):
-    """What the figures show of a model.
+def flow(network: Any, x: np.ndarray, augment: int) -> Any:
+    """Return a function that takes what the figures show of a model.
 
     Args:
         network: A model of `model`.
@@ -93,7 +96,7 @@ def flow(network, x, augment):
     times = np.linspace(0.0, 1.0, figures.TIMES)
     solve = tf.function(lambda: odeint(block.dynamics, starts, times, solver=block.solver))
 
-    def take():
+    def take() -> Any:
         paths = solve().numpy()
         grid = figures.grid(paths)
         return {
@@ -106,8 +109,8 @@ def flow(network, x, augment):
     return take
 
 
-def train(problem, augment, seed, options):
-    """Trains one model; returns its numbers, and what to draw of it before and after."""
+def train(problem: str, augment: int, seed: int, options: argparse.Namespace) -> Any:
+    """Train one model and return its numbers, and its flow before and after."""
     import keras
 
     from tfnode.callbacks import SolverStats
@@ -120,7 +123,7 @@ def train(problem, augment, seed, options):
     take = flow(network, figures.starts(problem, x), augment)
     drawn = {"before": take()} if seed == options.seed else None
 
-    def test(epoch, logs):
+    def test(epoch: int, logs: dict[str, Any]) -> None:
         predicted = network.predict(x_test, batch_size=len(x_test), verbose=0)
         logs["test_accuracy"] = np.mean(np.sign(predicted) == y_test)
         logs["largest_error"] = np.abs(predicted - y_test).max()
@@ -148,8 +151,8 @@ def train(problem, augment, seed, options):
     return values, drawn
 
 
-def run(options):
-    """Trains every model with every seed."""
+def run(options: argparse.Namespace) -> command.Results:
+    """Train every model with every seed."""
     if options.quick:
         options.points, options.epochs, options.seeds = 64, 2, 1
     runs, drawn = [], {}
@@ -184,8 +187,8 @@ COLUMNS = [
 ]
 
 
-def _row(group):
-    def spread(key, digits, factor=1.0, epoch=-1):
+def _row(group: list[dict[str, Any]]) -> list[str]:
+    def spread(key: str, digits: int, factor: float = 1.0, epoch: int = -1) -> str:
         return command.spread([factor * one[key][epoch] for one in group], digits)
 
     return [
@@ -202,8 +205,8 @@ def _row(group):
     ]
 
 
-def _first_epoch(group):
-    """The first epoch after which test accuracy is 99 %; said for how many seeds there is one."""
+def _first_epoch(group: list[dict[str, Any]]) -> str:
+    """Return the first epoch after which test accuracy is 99 %, and for how many seeds."""
     reached = [
         next((i for i, a in enumerate(one["test_accuracy"], 1) if a >= 0.99), None) for one in group
     ]
@@ -213,8 +216,8 @@ def _first_epoch(group):
     return command.spread(found, 1) + ("" if all(reached) else f" ({len(found)} seeds)")
 
 
-def main(arguments=None) -> int:
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("augmentation", __doc__)
     add = functools.partial(parser.add_argument, type=command.at_least(1))
     add("--seeds", default=3, help="how many seeds (%(default)s)")

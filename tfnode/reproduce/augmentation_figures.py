@@ -1,10 +1,12 @@
 """The figures of `augmentation`, from arrays and functions alone. Imports no TensorFlow."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tfnode import plots
+from tfnode.files import plots
 
 TIMES = 41
 COLORS = {-1.0: "tab:blue", 1.0: "tab:orange"}
@@ -19,29 +21,29 @@ CURVES = {
 FIELD = {"color": "0.6", "width": 0.003, "zorder": 0}
 
 
-def name(augment):
-    """What a model is called."""
+def name(augment: int) -> str:
+    """Return the name of a model."""
     return f"ANODE (+{augment})" if augment else "NODE"
 
 
-def groups(runs):
-    """The runs of each problem and model: `{(problem, augment): [run, ...]}`."""
-    found = {}
+def groups(runs: list[Any]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return the runs of each problem and model: `{(problem, augment): [run, ...]}`."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for one in runs:
         found.setdefault((one["problem"], one["augment"]), []).append(one)
     return found
 
 
-def starts(problem, x):
-    """The points whose paths are drawn, of those to train on."""
+def starts(problem: str, x: Any) -> np.ndarray:
+    """Return the points whose paths are drawn, of those to train on."""
     if problem == "crossing":
         return np.array([[-1.0], [1.0]], np.float32)
     disc = len(x) // 4
     return np.concatenate([x[:disc][:60], x[disc:][:180]])
 
 
-def grid(paths):
-    """Where the field is drawn around paths: a list of pairs of a time and states.
+def grid(paths: np.ndarray) -> Any:
+    """Return the places of the field around paths: a list of pairs of a time and states.
 
     In one dimension it is drawn over time, otherwise at time 0 in the plane of the first two
     components, where the others are 0.
@@ -58,8 +60,8 @@ def grid(paths):
     return [(np.float32(0.0), states)]
 
 
-def crossing(plain, augmented):
-    """Both models before and after training: x over time, and x over the extra dimension.
+def crossing(plain: Any, augmented: Any) -> Any:
+    """Draw both models before and after training: x over time, and x over the extra dimension.
 
     Args:
         plain, augmented: `{"before": flow, "after": flow}`, see `augmentation.flow`.
@@ -97,15 +99,17 @@ def crossing(plain, augmented):
     return figure
 
 
-def nested(plain, augmented):
-    """Both models: the flow before training, and the field, paths and last states after it.
+def nested(plain: Any, augmented: Any) -> Any:
+    """Draw both models: the flow before training, and the field, paths and last states after it.
 
     Args:
         plain, augmented: See `crossing`.
     """
     figure = plots.blank_figure(13.0, 6.6)
-    titles = ("field at t = 0 and paths, untrained", "field at t = 0, trained")
-    titles += ("paths, trained", "states at t = 1, trained")
+    titles = (
+        *("field at t = 0 and paths, untrained", "field at t = 0, trained"),
+        *("paths, trained", "states at t = 1, trained"),
+    )
     for row, (model, label) in enumerate(((plain, "NODE"), (augmented, "ANODE"))):
         for column, title in enumerate(titles):
             flow = model["after" if column else "before"]
@@ -120,7 +124,7 @@ def nested(plain, augmented):
                 _field(axis, flow)
                 axis.set_aspect("equal")
             if column == 1:
-                axis.scatter(*starts[:, :2].T, c=colors, s=6)
+                axis.scatter(starts[:, 0], starts[:, 1], c=colors, s=6)
             else:
                 _paths(axis, flow["paths"][..., :space], colors, lines=column != 3)
             if column == 3:
@@ -136,7 +140,7 @@ def nested(plain, augmented):
     return figure
 
 
-def _look_along_the_boundary(axis, flow):
+def _look_along_the_boundary(axis: Any, flow: Any) -> None:
     normal = flow["readout"][0][:2, 0]
     axis.view_init(elev=12, azim=np.degrees(np.arctan2(normal[1], normal[0])) + 90)
     axis.set_zlabel("a", fontsize=SIZE)
@@ -145,34 +149,34 @@ def _look_along_the_boundary(axis, flow):
         line.set_major_locator(MaxNLocator(4))
 
 
-def _field(axis, flow):
+def _field(axis: Any, flow: Any) -> None:
     ((_, states),), (velocities,) = flow["grid"], flow["field"]
     axis.quiver(*states[:, :2].T, *velocities[:, :2].T, angles="xy", **FIELD)
 
 
-def _paths(axis, paths, colors, lines):
-    """The last states, and the way there."""
+def _paths(axis: Any, paths: np.ndarray, colors: Any, lines: bool) -> None:
+    """Draw the last states, and the way there."""
     if lines:
         for i, color in enumerate(colors):
             axis.plot(*paths[:, i].T, color=color, linewidth=0.6, alpha=0.5)
     axis.scatter(*paths[-1].T, c=colors, s=6)
 
 
-def _boundary(axis, flow, space):
-    """Where the read-out is 0: a line, or a plane. Not drawn in more dimensions than three."""
+def _boundary(axis: Any, flow: Any, space: int) -> None:
+    """Draw where the read-out is 0: a line, or a plane, in at most three dimensions."""
     weights, bias = flow["readout"]
     ends = flow["paths"][-1]
     if len(weights) != space:
         return
     low, high = ends.min(axis=0), ends.max(axis=0)
-    # Solved for the component that it depends on most.
+    # The equation is solved for the component that the read-out depends on most.
     last = int(np.abs(weights[:, 0]).argmax())
     others = [i for i in range(space) if i != last]
     grid = np.meshgrid(*(np.linspace(low[i], high[i], 25) for i in others))
     rest = sum(weights[i, 0] * g for i, g in zip(others, grid))
     solved = -(bias[0] + rest) / weights[last, 0]
     inside = (solved >= low[last]) & (solved <= high[last])
-    surface = [None] * space
+    surface: list[Any] = [None] * space
     surface[last] = np.where(inside, solved, np.nan)
     for i, g in zip(others, grid):
         surface[i] = g
@@ -182,8 +186,8 @@ def _boundary(axis, flow, space):
         axis.plot_surface(*surface, color="0.5", alpha=0.3)
 
 
-def training(runs):
-    """The curves over the epochs of both problems, each seed and their mean."""
+def training(runs: list[Any]) -> Any:
+    """Draw the curves over the epochs of both problems, each seed and their mean."""
     figure = plots.blank_figure(13.0, 5.6)
     axes = figure.subplots(2, len(CURVES))
     for (problem, augment), group in groups(runs).items():
@@ -205,7 +209,7 @@ def training(runs):
     return figure
 
 
-def _label(axis, title, x, y):
+def _label(axis: Any, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=SIZE)
     axis.set_xlabel(x, fontsize=SIZE)
     axis.set_ylabel(y, fontsize=SIZE)

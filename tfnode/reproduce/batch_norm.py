@@ -1,13 +1,18 @@
-"""What batch normalisation inside the dynamics costs in evaluation, and why.
+"""The cost in evaluation of batch normalisation inside the dynamics, and its cause.
 
 Trains the paper's Neural ODE once (batches of 64, Adam at 1e-4) and evaluates the same weights on
 2,000 test images with four kinds of averages for the norms in the dynamics: one running average for
 all times, as `torch.nn.BatchNorm2d` keeps it, and averages by time, as in
-`tfnode.layers.TimeBatchNormalization`; each as it ran along with training, and taken anew over 100
+`tfnode.layers.TimeBatchNormalization`; each as it ran along with training, and taken again over 100
 batches with the weights held, as by `tfnode.callbacks.Recalibrate`.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from tfnode.reproduce import command
 
@@ -22,8 +27,8 @@ WAYS = {
 }
 
 
-def two_averages():
-    """A layer with both kinds of averages, of which inference uses one."""
+def two_averages() -> Any:
+    """Return a layer with both kinds of averages, of which inference uses one."""
     import keras
     from keras import ops
 
@@ -38,20 +43,20 @@ def two_averages():
 
         single = False
 
-        def build(self, t_shape, y_shape):
+        def build(self, t_shape: Any, y_shape: Any) -> None:
             super().build(t_shape, y_shape)
             self.single_mean, self.single_variance = (
                 keras.Variable(start, shape=(y_shape[-1],), trainable=False, name=name)
                 for start, name in (("zeros", "single_mean"), ("ones", "single_variance"))
             )
 
-        def call(self, t, y, training=None):
+        def call(self, t: Any, y: Any, training: bool | None = None) -> Any:
             if training or not self.single:
                 return super().call(t, y, training=training)
             scale = self.gamma * ops.rsqrt(self.single_variance + self.epsilon)
             return (y - self.single_mean) * scale + self.beta
 
-        def _normalize_batch(self, y, gamma, beta):
+        def _normalize_batch(self, y: Any, gamma: Any, beta: Any) -> Any:
             outputs, mean, variance = super()._normalize_batch(y, gamma, beta)
             # PyTorch's momentum of 0.1, and as in PyTorch after every evaluation.
             self.single_mean.assign_add(0.1 * (ops.stop_gradient(mean) - self.single_mean))
@@ -63,8 +68,8 @@ def two_averages():
     return TwoAverages()
 
 
-def network(input_shape):
-    """`tfnode.models.odenet` with such norms, and these."""
+def network(input_shape: tuple[int, ...]) -> Any:
+    """Return `tfnode.models.odenet` with such norms, and these."""
     import keras
 
     from tfnode.layers import ConvDynamics, FusedBatchNormalization, ODEBlock
@@ -84,19 +89,18 @@ def network(input_shape):
     return keras.Sequential(layers), dynamics.norms
 
 
-def evaluate(model, norms, test, calibration):
+def evaluate(model: Any, norms: list[Any], test: Any, calibration: Any) -> Any:
     """Test accuracy in percent for each of `WAYS`; the averages are as before afterwards."""
-    import numpy as np
     import tensorflow as tf
 
-    def accuracy(single):
+    def accuracy(single: bool) -> float:
         for norm in norms:
             norm.single = single
         predict = tf.function(lambda x: tf.argmax(model(x, training=False), -1))
         right = [np.mean(predict(x).numpy() == y.numpy()) * len(y) for x, y in test]
         return 100.0 * float(sum(right)) / sum(len(y) for _, y in test)
 
-    found = {name: accuracy(single) for name, (single, anew) in WAYS.items() if not anew}
+    found = {name: accuracy(single) for name, (single, again) in WAYS.items() if not again}
     variables = model.non_trainable_variables
     saved = [v.numpy() for v in variables]
     forward = tf.function(lambda x: model(x, training=True))
@@ -104,17 +108,18 @@ def evaluate(model, norms, test, calibration):
         norm.reset_averages()
     for x, _ in calibration:
         forward(x)
-    found |= {name: accuracy(single) for name, (single, anew) in WAYS.items() if anew}
+    found |= {name: accuracy(single) for name, (single, again) in WAYS.items() if again}
     for variable, value in zip(variables, saved):
         variable.assign(value)
     return {name: found[name] for name in WAYS}
 
 
-def run(options):
-    """Trains, and evaluates every so many steps."""
+def run(options: argparse.Namespace) -> command.Results:
+    """Train, and evaluate every so many steps."""
     import keras
 
-    from tfnode import data, plots
+    from tfnode import data
+    from tfnode.files import plots
 
     keras.utils.set_random_seed(options.seed)
     quick = options.quick and options.dataset == "auto" and not options.data_dir
@@ -160,11 +165,14 @@ def run(options):
     )
 
 
-def main(arguments=None):
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("batch_norm", __doc__)
     parser.add_argument(
-        "--steps", type=command.at_least(1), default=150, help="between evaluations (%(default)s)"
+        "--steps",
+        type=command.at_least(1),
+        default=150,
+        help="between evaluations (%(default)s)",
     )
     parser.add_argument(
         "--evaluations", type=command.at_least(1), default=4, help="how many (%(default)s)"

@@ -1,7 +1,7 @@
-"""What the commands share: flags, and the files they write. Imports no TensorFlow at first.
+"""Flags of the topics of `tfnode.reproduce`, and the files that they write.
 
-A topic is a module `tfnode/reproduce/<topic>.py` of this form, in which TensorFlow is imported
-only once the arguments are checked, that is, inside of `run`:
+A topic is a module `tfnode/reproduce/<topic>.py` of this form. It imports TensorFlow within
+`run`, once the arguments are checked:
 
     def run(options):
         from tfnode.layers import ODEBlock
@@ -19,48 +19,48 @@ only once the arguments are checked, that is, inside of `run`:
 
 import argparse
 import pathlib
-import statistics
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from tfnode import plots
-from tfnode.provenance import provenance
-from tfnode.report import markdown
-from tfnode.run_dir import make_folder, replacing, write_json
+from tfnode.files import plots
+from tfnode.files.whole import replacing
+from tfnode.lab import command_line
+from tfnode.lab.command_line import at_least, folder
+from tfnode.runs.files import make_folder, write_json
+from tfnode.runs.provenance import provenance
+from tfnode.runs.tables import markdown, spread
+
+__all__ = ["Results", "at_least", "main", "parser", "spread"]
 
 RESULTS = "results.json"
 TABLE = "table.md"
 
 
 class Results(NamedTuple):
-    """What an experiment found.
+    """The results of an experiment.
 
     Attributes:
         values: Every number, for `results.json`; no NaN.
-        columns, rows: Those of `table.md`, in strings.
+        columns, rows: The table, in strings.
         figures: Name of a PNG file without its ending to a matplotlib figure.
     """
 
-    values: dict
-    columns: list
-    rows: list
-    figures: dict
+    values: dict[str, Any]
+    columns: list[str]
+    rows: list[list[str]]
+    figures: dict[str, Any]
 
 
-def parser(topic, description):
-    """The parser of a topic's command, with the flags that all have.
+def parser(topic: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a topic's command, with the flags that all have.
 
     Args:
         topic: Name of the module.
         description: Its docstring.
     """
-    result = argparse.ArgumentParser(
-        prog=f"python -m tfnode.reproduce.{topic}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    result = command_line.parser(f"reproduce.{topic}", description)
     result.add_argument(
         "--out",
         type=folder,
@@ -79,33 +79,17 @@ def parser(topic, description):
     return result
 
 
-def folder(text):
-    """The type of an argument that is a folder, which the empty text, here, is not."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected the path of a folder. Received: nothing")
-    return text
-
-
-def at_least(lowest):
-    """The type of an argument that is an integer from `lowest` to what a seed can be."""
-
-    def integer(text):
-        if not text.isdecimal() or not lowest <= int(text) < 2**31:
-            raise argparse.ArgumentTypeError(
-                f"expected an integer of at least {lowest}. Received: {text}"
-            )
-        return int(text)
-
-    return integer
-
-
-def main(parser, run, arguments=None) -> int:
-    """Runs a command and writes its files; returns its exit status.
+def main(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], Results],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a command, write its files and return its exit status.
 
     Args:
         parser: See `parser`.
         run: `run(options) -> Results`.
-        arguments: Those of the command line, a list; `None` for the process's own.
+        arguments: The command line; `None` for that of the process.
     """
     options = parser.parse_args(arguments)
     topic = parser.prog.rpartition(".")[2]
@@ -119,11 +103,11 @@ def main(parser, run, arguments=None) -> int:
         )
         return 2
     try:
-        # Before long work, so that it is not lost.
+        # A bad folder is found before long work is done.
         make_folder(out)
-        from tfnode import distribution
+        from tfnode.lab import devices
 
-        record = provenance(distribution.use_devices("none"))
+        record = provenance(devices.use_devices("none"))
         start = time.perf_counter()
         results = run(options)
         ours = ("out", "overwrite")
@@ -145,7 +129,7 @@ def main(parser, run, arguments=None) -> int:
     return 0
 
 
-def _write(out, record, results):
+def _write(out: pathlib.Path, record: dict[str, Any], results: Results) -> Iterator[pathlib.Path]:
     for name, figure in results.figures.items():
         plots.save(figure, out / f"{name}.png")
         yield out / f"{name}.png"
@@ -154,9 +138,3 @@ def _write(out, record, results):
     yield out / TABLE
     write_json(out / RESULTS, record)
     yield out / RESULTS
-
-
-def spread(values, digits):
-    """Mean and standard deviation over seeds, for a table: `"98.2 ± 0.1"`."""
-    mean = f"{statistics.mean(values):,.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean

@@ -8,8 +8,13 @@ squared norm of the Jacobian, both with the weights of the table. Draws the data
 samples, and how samples move.
 """
 
+import argparse
 import statistics
 import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from tfnode.reproduce import command, planar
 
@@ -22,23 +27,22 @@ TRAINING, HELD_OUT = 2**13, 2**12
 LIMIT = 4.0  # Half the width of the drawn part of the plane.
 
 
-def network(weight):
-    """The flow, not compiled."""
+def network(weight: float) -> Any:
+    """Return the flow, not compiled."""
     from tfnode import models
 
     terms = {"kineticenergy": weight, "jacobianfrobenius": weight}
     return models.cnf((2,), hidden_units=HIDDEN, tol=TOLERANCE, regularizers=terms)
 
 
-def train(name, weight, seed, epochs, size, held_out):
-    """Trains one flow.
+def train(name: str, weight: float, seed: int, epochs: int, size: int, held_out: int) -> Any:
+    """Train one flow.
 
     Returns:
         `(model, values)`: the latter a dict of lists of numbers, one an epoch, and of what
         the trained flow is like on held-out samples.
     """
     import keras
-    import numpy as np
 
     from tfnode.callbacks import SolverStats
 
@@ -72,14 +76,15 @@ def train(name, weight, seed, epochs, size, held_out):
     }
 
 
-def run(options):
-    """Trains every flow, and draws those of the first seed."""
-    names, weights = list(planar.SETS), WEIGHTS
+def run(options: argparse.Namespace) -> command.Results:
+    """Train every flow, and draw those of the first seed."""
+    names, weights = list(planar.SETS), tuple(WEIGHTS)
     size, held_out = TRAINING, HELD_OUT
     if options.quick:
         names, weights = names[:1], (0.0, DRAWN)
         size, held_out = 2 * BATCH_SIZE, BATCH_SIZE
-    values, drawings = {}, {}
+    values: dict[str, dict[str, list[Any]]] = {}
+    drawings = {}
     for name in names:
         values[name] = {}
         epochs = 2 if options.quick else options.epochs or EPOCHS[name]
@@ -114,10 +119,10 @@ def run(options):
     )
 
 
-def row(name, weight, runs, plain):
-    """A row of the table; NFE is the mean of the last epoch."""
+def row(name: str, weight: str, runs: list[Any], plain: Any) -> list[str]:
+    """Return a row of the table; NFE is the mean of the last epoch."""
 
-    def last(runs, key):
+    def last(runs: list[Any], key: str) -> Any:
         return [r[key][-1] for r in runs]
 
     ratio = statistics.mean(last(runs, "nfe_forward")) / statistics.mean(last(plain, "nfe_forward"))
@@ -131,9 +136,8 @@ def row(name, weight, runs, plain):
     ]
 
 
-def pictures(model, name, seed, side=120, moving=60):
-    """What is drawn of a trained flow, as arrays: the density, samples, and paths."""
-    import numpy as np
+def pictures(model: Any, name: str, seed: int, side: int = 120, moving: int = 60) -> Any:
+    """Return arrays to draw of a trained flow: the density, samples, and paths."""
     import tensorflow as tf
 
     from tfnode.integrate import odeint
@@ -144,7 +148,7 @@ def pictures(model, name, seed, side=120, moving=60):
     flow = model.flow
 
     @tf.function
-    def paths():
+    def paths() -> Any:
         times = np.linspace(flow.times[0], flow.times[-1], 41)
         return odeint(flow.dynamics, tf.constant(x), times, solver=flow.solver)
 
@@ -156,8 +160,8 @@ def pictures(model, name, seed, side=120, moving=60):
     }
 
 
-def draw_densities(drawings):
-    """Data, and of both flows the density, samples and paths; a row for each data set."""
+def draw_densities(drawings: Any) -> Any:
+    """Draw data, and for both flows the density, samples and paths; a row for each data set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -194,12 +198,12 @@ def draw_densities(drawings):
     return figure
 
 
-def _scatter(axis, points):
+def _scatter(axis: Any, points: Any) -> None:
     axis.plot(points[:, 0], points[:, 1], ",", color="tab:blue", alpha=0.6)
 
 
-def draw_nfe(values):
-    """NFE and held-out likelihood over training, a column for each data set."""
+def draw_nfe(values: Any) -> Any:
+    """Draw NFE and held-out likelihood over training, a column for each data set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -224,12 +228,12 @@ def draw_nfe(values):
     return figure
 
 
-def _last(cells):
+def _last(cells: dict[str, list[Any]]) -> Any:
     return [r["validation_log_likelihood"][-1] for runs in cells.values() for r in runs]
 
 
-def main(arguments=None):
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("densities", __doc__)
     usual = ", ".join(f"{name} {epochs}" for name, epochs in EPOCHS.items())
     parser.add_argument("--epochs", type=command.at_least(1), help=f"({usual})")

@@ -1,4 +1,4 @@
-"""What regularised dynamics save: evaluations of an adaptive solver over training.
+"""Savings of regularised dynamics: evaluations of an adaptive solver over training.
 
 Reference: Finlay, Jacobsen, Nurbekyan, Oberman, *How to train your neural ODE: the world of
 Jacobian and kinetic regularization* (2020). Their models are flows on images, trained for days;
@@ -13,8 +13,10 @@ the state. An evaluation with the Jacobian costs a product with it besides.
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from tfnode import plots
+from tfnode.files import plots
 from tfnode.reproduce import command
 
 CURVES = {
@@ -26,21 +28,21 @@ CURVES = {
 LAST = 5
 
 
-def data():
-    """`(x, y, x_test, y_test)` of the digits: images `(samples, 49)` around 0, and labels."""
+def data() -> Any:
+    """Return `(x, y, x_test, y_test)` of the digits; images are `(samples, 49)`, around 0."""
     from tfnode import data
 
     digits = data.load("digits")
 
-    def small(images):
+    def small(images: Any) -> Any:
         images = images.reshape(len(images), 7, 4, 7, 4).mean(axis=(2, 4))
         return (images.reshape(len(images), 49) / 255.0 - 0.5).astype("float32")
 
     return small(digits.x_train), digits.y_train, small(digits.x_test), digits.y_test
 
 
-def model(weight, options):
-    """The classifier, a compiled `keras.Model`."""
+def model(weight: float, options: argparse.Namespace) -> Any:
+    """Return the classifier, a compiled `keras.Model`."""
     import keras
 
     from tfnode.layers import DenseDynamics, ODEBlock
@@ -65,13 +67,13 @@ def model(weight, options):
     return result
 
 
-def begin(network, weight, options):
-    """Makes a model as if it were new, since compiling one takes longer than training it."""
+def begin(network: Any, weight: float, options: argparse.Namespace) -> None:
+    """Make a model as if it were new, since compiling one takes longer than training it."""
     import keras
 
     new = model(weight, options)
     network.set_weights(new.get_weights())
-    # Of the noise of the Jacobian's estimate.
+    # This is the seed of the noise of the Jacobian's estimate.
     for variable, fresh in zip(network.non_trainable_variables, new.non_trainable_variables):
         variable.assign(fresh)
     for variable in network.optimizer.variables:
@@ -79,8 +81,8 @@ def begin(network, weight, options):
             variable.assign(keras.ops.zeros_like(variable))
 
 
-def train(network, weight, seed, samples, options):
-    """Trains one model; returns its numbers by epoch."""
+def train(network: Any, weight: float, seed: int, samples: Any, options: argparse.Namespace) -> Any:
+    """Train one model and return its numbers by epoch."""
     import keras
 
     from tfnode.callbacks import SolverStats
@@ -109,8 +111,8 @@ def train(network, weight, seed, samples, options):
     return {"weight": weight, "seed": seed, **values}
 
 
-def run(options):
-    """Trains every weight and seed; returns the results."""
+def run(options: argparse.Namespace) -> command.Results:
+    """Train every weight and seed and return the results."""
     if options.quick:
         options.seeds, options.epochs, options.samples, options.hidden = 1, 1, 64, 4
     samples = data()
@@ -125,11 +127,13 @@ def run(options):
     for weight in weights:
         network = model(weight, options)
         runs += [train(network, weight, seed, samples, options) for seed in seeds]
-    return command.Results(*_table(runs, weights), {"regularization": _figure(runs, weights)})
+    values, columns, rows = _table(runs, weights)
+    figures = {"regularization": _figure(runs, weights)}
+    return command.Results(values, columns, rows, figures)
 
 
-def _table(runs, weights):
-    """The values, and the columns and rows of the table."""
+def _table(runs: list[Any], weights: Any) -> Any:
+    """Return the values, and the columns and rows of the table."""
     means = [
         {"weight": run["weight"], "seed": run["seed"], **{k: _last(run[k]) for k in CURVES}}
         for run in runs
@@ -152,16 +156,16 @@ def _table(runs, weights):
     return {"runs": runs, f"means of the last {LAST} epochs": means}, columns, rows
 
 
-def _last(values):
+def _last(values: Any) -> Any:
     return sum(values[-LAST:]) / len(values[-LAST:])
 
 
-def _total(means):
+def _total(means: Any) -> Any:
     return means["nfe_forward"] + means["nfe_backward"]
 
 
-def _figure(runs, weights):
-    """The curves of every weight over epochs, as mean and standard deviation."""
+def _figure(runs: list[Any], weights: Any) -> Any:
+    """Draw the curves of every weight over epochs, as mean and standard deviation."""
     figure, axes = plots.new_figure(columns=3, width=3.6)
     for axis, (name, label) in zip(axes, CURVES.items()):
         curves = {
@@ -174,7 +178,7 @@ def _figure(runs, weights):
     return figure
 
 
-def _positive(text):
+def _positive(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -184,8 +188,8 @@ def _positive(text):
     return value
 
 
-def main(arguments=None):
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("regularization", __doc__)
     add = parser.add_argument
     add("--seeds", type=command.at_least(1), default=3, help="how many seeds (%(default)s)")

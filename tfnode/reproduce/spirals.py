@@ -6,14 +6,19 @@ The error is that of the forecast, over the 100 times behind those of the observ
 the spirals without noise, on spirals that were not trained on.
 """
 
-import importlib
+import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tfnode import plots, run_dir
+from tfnode.files import plots
+from tfnode.lab import config_file, runner
+from tfnode.lab.settings import SpiralsSettings
 from tfnode.reproduce import command
+from tfnode.runs import files, run_dir
 
 MODELS = {"rnn": "RNN", "latent_ode": "latent ODE"}
 # Chen et al. (2018), table 2.
@@ -25,9 +30,9 @@ POINTS = (30, 50, 100)
 SHOWN = 4
 
 
-def run(options):
-    """Trains what is missing, and compares."""
-    points = POINTS
+def run(options: argparse.Namespace) -> command.Results:
+    """Train the missing runs, and compare."""
+    points: tuple[int, ...] = POINTS
     if options.quick:
         options.seeds, points = 1, POINTS[:1]
     seeds = range(options.seed, options.seed + options.seeds)
@@ -49,41 +54,32 @@ def run(options):
     return command.Results(values, columns, rows, {"forecasts": figure})
 
 
-def _folder(options, model, points, seed):
+def _folder(options: argparse.Namespace, model: str, points: int, seed: int) -> pathlib.Path:
     return pathlib.Path(options.out, "runs", f"{model}-{points}-seed{seed}")
 
 
-def _trained(options, model, points, seed):
-    """The metrics of a run, which is begun or continued where it is not finished."""
-    from tfnode import experiment
+def _trained(options: argparse.Namespace, model: str, points: int, seed: int) -> dict[str, Any]:
+    """Return the metrics of a run, which is trained or resumed unless it is finished."""
+    from tfnode.lab import experiment
 
-    try:
-        config = importlib.import_module(f"configs.{model}").get_config()
-    except ImportError as error:
-        raise ValueError(
-            f"Expected the folder configs in the working directory. Received: {error}. Start "
-            "the command in the root of the repository."
-        ) from error
-    config.seed, config.data.points = seed, points
+    settings = config_file.load_settings(pathlib.Path("configs", f"{model}.py"))
+    settings.seed = seed
+    settings.data = SpiralsSettings(points=points, noise=settings.spirals.noise)
     if options.quick:
-        config.epochs, config.batch_size = 1, 500
-    folder = _folder(options, model, points, seed)
-    resume = run_dir.holds_run(folder)
-    metrics = folder / run_dir.METRICS
-    if resume and metrics.exists():
-        found = run_dir.read_json(metrics)
-        record = run_dir.read_record(folder)["settings"]
-        if found["epochs"] == config.epochs and record == config.to_dict():
-            return found
-    return experiment.run(config, log_dir=folder, resume=resume)
+        settings.epochs, settings.batch_size = 1, 500
+    one = runner.Experiment(_folder(options, model, points, seed), settings)
+    state = one.state()
+    if state == runner.FINISHED:
+        return files.read_json(one.path / run_dir.METRICS)
+    return experiment.run(settings, log_dir=one.path, resume=state != runner.NEW)
 
 
-def _figure(options, points):
-    """Reconstructions and extrapolations of a few test spirals by both models."""
+def _figure(options: argparse.Namespace, points: int) -> Any:
+    """Draw reconstructions and extrapolations of a few test spirals by both models."""
     import keras
 
-    from tfnode import trained
     from tfnode.data import spirals
+    from tfnode.serving import trained
 
     found = spirals.held_out(points)
     x = spirals.inputs(found)[:SHOWN]
@@ -117,15 +113,15 @@ def _figure(options, points):
     return figure
 
 
-def _axes():
-    """A figure with a row of axes a model."""
+def _axes() -> Any:
+    """Return a figure with a row of axes a model."""
     figure, _ = plots.new_figure(width=2.9 * SHOWN, height=2.9 * len(MODELS))
     figure.clear()
     return figure, figure.subplots(len(MODELS), SHOWN)
 
 
-def main(arguments=None) -> int:
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("spirals", __doc__)
     parser.add_argument("--seeds", type=command.at_least(1), default=3, help="how many seeds (3)")
     return command.main(parser, run, arguments)

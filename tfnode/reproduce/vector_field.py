@@ -11,14 +11,16 @@ the start is a large one of the phase in the end, from which no gradient leads b
 The problems are those of torchdiffeq's ode_demo.py, which fits pieces without noise.
 """
 
+import argparse
 import statistics
 import sys
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfnode import plots
 from tfnode.reproduce import command
+from tfnode.reproduce.vector_field_figure import figure
 
 MATRIX = np.array([[-0.1, -2.0], [2.0, -0.1]])
 POWERS = {"linear": 1, "cubic": 3}
@@ -28,7 +30,7 @@ END = 25.0
 SAMPLES = 1000
 NOISE = 0.05
 PIECE = 10
-# Of the trajectory, one after the other.
+# Shares of the trajectory, one after the other.
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 COLUMNS = [
     *("problem", "learned as", "parameters", "largest error of A", "error of the field"),
@@ -37,7 +39,7 @@ COLUMNS = [
 
 
 class Fit(NamedTuple):
-    """What was learned of one problem.
+    """A fit to one problem.
 
     Attributes:
         parameters: Their number.
@@ -49,16 +51,16 @@ class Fit(NamedTuple):
     parameters: int
     matrix: np.ndarray | None
     states: np.ndarray
-    field: object
+    field: Callable[[np.ndarray], np.ndarray]
 
 
-def true_field(power):
-    """The derivative, as a function of states `(..., 2)`."""
+def true_field(power: int) -> Any:
+    """Return the derivative, as a function of states `(..., 2)`."""
     return lambda y: y**power @ MATRIX.T
 
 
-def trajectory(power, times):
-    """The solution from `START` at `times`, float64 `(times, 2)`."""
+def trajectory(power: int, times: np.ndarray) -> np.ndarray:
+    """Return the solution from `START` at `times`, float64 `(times, 2)`."""
     import tensorflow as tf
 
     from tfnode.integrate import odeint
@@ -67,15 +69,24 @@ def trajectory(power, times):
     solver, matrix = Dopri8(rtol=1e-10, atol=1e-12, max_steps=100_000), tf.constant(MATRIX)
 
     @tf.function
-    def solve():
+    def solve() -> Any:
         y0 = tf.constant(START, tf.float64)
         return odeint(lambda t, y: tf.linalg.matvec(matrix, y**power), y0, times, solver=solver)
 
     return solve().numpy()
 
 
-def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
-    """Learns a vector field from samples of one trajectory.
+def fit(
+    dynamics: str,
+    power: int,
+    samples: Any,
+    times: np.ndarray,
+    all_times: np.ndarray,
+    seed: int,
+    epochs: int,
+    steps: int,
+) -> Fit:
+    """Learn a vector field from samples of one trajectory.
 
     Args:
         dynamics: One of `DYNAMICS`.
@@ -119,12 +130,12 @@ def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
         rate = keras.optimizers.schedules.CosineDecay(
             1e-4, steps - steps // 5, warmup_target=2e-3, warmup_steps=steps // 5
         )
-        # Where the phase is wrong the gradient grows with the time.
+        # The gradient grows with the time if the phase is wrong.
         optimizer = keras.optimizers.Adam(rate, global_clipnorm=0.1)
         optimizer.build(variables)
 
         @tf.function(jit_compile=True)
-        def descend(optimizer=optimizer, count=count):
+        def descend(optimizer: Any = optimizer, count: int = count) -> Any:
             with tf.GradientTape() as tape:
                 states = odeint(field, start.value[None], times[:count], gradient="checkpoint")
                 loss = tf.reduce_mean((states[:, 0] - samples[:count]) ** 2)
@@ -144,8 +155,8 @@ def fit(dynamics, power, samples, times, all_times, seed, epochs, steps) -> Fit:
     )
 
 
-def run(options):
-    """Learns both problems in both ways, for every seed."""
+def run(options: argparse.Namespace) -> command.Results:
+    """Learn both problems in both ways, for every seed."""
     samples_count, epochs, steps = SAMPLES, 60, 1500
     if options.quick:
         options.seeds, samples_count, epochs, steps = 1, 100, 1, 2
@@ -167,12 +178,15 @@ def run(options):
             values[f"{problem}, {dynamics}"] = found
             rows.append([problem, dynamics, str(fitted.parameters), *_cells(found)])
     values["true matrix"] = MATRIX.tolist()
-    figures = {problem: _figure(problem, drawn, all_times) for problem in POWERS}
+    figures = {
+        problem: figure(problem, drawn[problem, "perceptron"], all_times, true_field(power))
+        for problem, power in POWERS.items()
+    }
     return command.Results(values, COLUMNS, rows, figures)
 
 
-def _errors(fitted, power, truth, count):
-    """How far what was learned is from the truth."""
+def _errors(fitted: Fit, power: int, truth: np.ndarray, count: int) -> dict[str, Any]:
+    """Return the errors of a fit."""
     exact, learned = true_field(power)(truth[:count]), fitted.field(truth[:count])
     squares = ((fitted.states - truth) ** 2).mean(axis=1)
     result = {
@@ -187,10 +201,10 @@ def _errors(fitted, power, truth, count):
     return result
 
 
-def _cells(found):
-    """Means over seeds of the errors, for the table."""
+def _cells(found: list[dict[str, Any]]) -> list[str]:
+    """Return means over seeds of the errors, for the table."""
 
-    def mean(name):
+    def mean(name: str) -> Any:
         return statistics.mean(x[name] for x in found)
 
     matrix = f"{mean('matrix_error'):.4f}" if "matrix_error" in found[0] else "-"
@@ -198,55 +212,8 @@ def _cells(found):
     return [matrix, field, f"{mean('rmse'):.4f}", f"{mean('rmse_beyond'):.4f}"]
 
 
-def _figure(problem, drawn, all_times):
-    """What was seen and learned, the learned solution over time, and the field; of perceptrons."""
-    fitted, truth, samples = drawn[problem, "perceptron"]
-    seen, end = len(samples), all_times[len(samples) - 1]
-    figure, (plane, time, field) = plots.new_figure(columns=3, width=4.2, height=3.9)
-    plane.plot(*samples.T, ".", color="0.7", markersize=2.5, label="noisy samples")
-    plane.plot(*truth[:seen].T, color="black", linewidth=1.2, label="truth")
-    plane.plot(*fitted.states[:seen].T, "--", color="tab:red", linewidth=1.2, label="learned")
-    for i, name in enumerate(("first", "second")):
-        label = "truth" if i == 0 else None
-        time.plot(all_times, truth[:, i], color="black", linewidth=1.0, label=label)
-        color = ("tab:red", "tab:blue")[i]
-        time.plot(all_times, fitted.states[:, i], "--", color=color, label=f"learned, {name}")
-    time.axvspan(0.0, end, color="0.93", zorder=0, label="sampled")
-    time.set_xlabel("time")
-    time.set_ylabel("state")
-
-    grid = np.linspace(-2.1, 2.1, 15)
-    states = np.stack(np.meshgrid(grid, grid), axis=-1)
-    exact = true_field(POWERS[problem])(states)
-    learned = fitted.field(states.reshape(-1, 2)).reshape(states.shape)
-    # Directions alone: the cubic field is hundreds of times longer outside than inside.
-    style = {"angles": "xy", "pivot": "mid", "scale": 24, "headwidth": 4}
-    for values, color, width, label in (
-        (exact, "0.6", 0.008, "truth"),
-        (learned, "tab:red", 0.004, "learned"),
-    ):
-        size = np.maximum(np.linalg.norm(values, axis=-1), 1e-9)
-        arrows = values / size[..., None]
-        x, y = np.moveaxis(states, -1, 0)
-        u, v = np.moveaxis(arrows, -1, 0)
-        field.quiver(x, y, u, v, color=color, width=width, label=label, **style)
-    field.plot(*truth[:seen].T, color="tab:blue", linewidth=0.7, alpha=0.6, label="trajectory")
-    for axis, title in (
-        (plane, f"{problem}: trajectory, t < {end:g}"),
-        (time, "solution, and beyond the samples"),
-        (field, "direction of the field"),
-    ):
-        axis.set_title(title)
-        axis.legend(loc="upper right", fontsize=7, framealpha=0.9)
-    for axis in (plane, field):
-        axis.set_aspect("equal")
-        axis.set_xlabel("first state")
-        axis.set_ylabel("second state")
-    return figure
-
-
-def main(arguments=None) -> int:
-    """Runs the command; returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = command.parser("vector_field", __doc__)
     parser.add_argument("--seeds", type=command.at_least(1), default=3, help="how many seeds (3)")
     return command.main(parser, run, arguments)

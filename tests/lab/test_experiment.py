@@ -1,0 +1,330 @@
+"""An experiment from a config to a run directory, on a few digits."""
+
+import json
+import math
+import re
+import types
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfnode
+from tfnode import callbacks, data
+from tfnode.files import history
+from tfnode.lab import experiment, run
+from tfnode.lab.config_file import override
+from tfnode.lab.settings import Settings
+from tfnode.runs import files, report, run_dir
+from tfnode.runs.errors import RunError, TrainingError
+
+FILES = {
+    ".lock",
+    "checkpoints",
+    "config.json",
+    "history.csv",
+    "curves.png",
+    "metrics.json",
+    "model.keras",
+    "best.keras",
+    "train",
+    "validation",
+}
+
+
+def _config(**changes):
+    settings = {
+        "name": "tiny",
+        "dataset": "digits",
+        "epochs": 2,
+        "batch_size": 48,
+        "learning_rate": 1e-3,
+        "model": {"name": "odenet", "filters": 4},
+    }
+    return Settings.read(override(settings, changes))
+
+
+@pytest.fixture(scope="module")
+def few():
+    """A few of the digits, as `tfnode.data.load` would return them."""
+    digits = data.load("digits")
+    return data.Dataset(
+        "digits",
+        "a few of them",
+        digits.x_train[:128],
+        digits.y_train[:128],
+        digits.x_test[:64],
+        digits.y_test[:64],
+    )
+
+
+def _run(few, *arguments, **options):
+    """Runs an experiment on the few digits; returns its metrics and its model."""
+    made = []
+
+    def record(config, dataset):
+        made.append(compiled_model(config, dataset))
+        return made[0]
+
+    compiled_model = run.compiled_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, data_dir=None: few)
+        patch.setattr(run, "compiled_model", record)
+        metrics = experiment.run(*arguments, **options)
+    return types.SimpleNamespace(metrics=metrics, model=made[0])
+
+
+@pytest.fixture(scope="module")
+def done(few, tmp_path_factory):
+    """A finished run of two epochs."""
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    result = _run(few, _config(), log_dir=directory)
+    result.directory = directory
+    # Before the fixture of every test clears Keras's state.
+    result.predictions = result.model.predict(_images(few), verbose=0)
+    return result
+
+
+def _images(few):
+    return ((few.x_test / np.float32(255)) - np.float32(0.1307)) / np.float32(0.3081)
+
+
+def test_files_of_the_run(done):
+    names = {p.name for p in done.directory.iterdir()}
+    assert names == FILES
+    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
+    assert set(run_dir.CONTENTS) - exports == FILES - {".lock"}
+    for name in ("train", "validation"):
+        assert list((done.directory / name).rglob("events.out.tfevents.*"))
+    with Image.open(done.directory / "curves.png") as image:
+        assert image.format == "PNG"
+        assert image.width > image.height
+
+
+def test_history(done):
+    rows = history.read_history(done.directory / "history.csv")
+    assert tuple(rows[0]) == (
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "learning_rate",
+        "seconds",
+        "nfe_forward",
+        "nfe_backward",
+    )
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        assert None not in row.values()
+        assert row["learning_rate"] == pytest.approx(1e-3)
+        assert row["nfe_forward"] == row["nfe_backward"] == 4
+        assert 0 <= row["accuracy"] <= 1
+        assert row["seconds"] > 0
+
+
+def test_config(done, few):
+    record = json.loads((done.directory / "config.json").read_text())
+    assert record["settings"] == _config().to_dict()
+    assert record["dataset"] == {
+        "name": "digits",
+        "source": "a few of them",
+        "training_samples": 128,
+        "test_samples": 64,
+        "sha256": record["dataset"]["sha256"],
+    }
+    assert re.fullmatch("[0-9a-f]{64}", record["dataset"]["sha256"])
+    assert record["device"].split()[0] in ("CPU", "GPU")
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["versions"]["tfnode"] == tfnode.__version__
+    assert {"python", "tensorflow", "numpy", "tensorflow-probability"} <= set(record["versions"])
+    assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+
+
+def test_metrics(done):
+    metrics = json.loads((done.directory / "metrics.json").read_text())
+    assert metrics == done.metrics
+    rows = history.read_history(done.directory / "history.csv")
+    assert metrics["name"] == "tiny"
+    assert metrics["dataset"] == "digits"
+    assert metrics["epochs"] == 2
+    assert metrics["interrupted"] is metrics["diverged"] is False
+    assert metrics["final"] == rows[-1]
+    assert metrics["best"]["val_accuracy"] == max(row["val_accuracy"] for row in rows)
+    assert metrics["parameters"] == done.model.count_params()
+    assert metrics["median_seconds_per_epoch"] == rows[1]["seconds"]
+
+
+def test_settings_within_settings_reach_the_model(few):
+    weights = {"kineticenergy": 0.5, "jacobianfrobenius": 0.25}
+    config = _config(**{"model.regularizers": weights})
+    model = run.compiled_model(config, few)
+    (block,) = [layer for layer in model.layers if isinstance(layer, tfnode.ODEBlock)]
+    assert sorted(x.weight for x in block.regularizers) == [0.25, 0.5]
+
+
+def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
+    """With running averages of batch normalisation that belong to them."""
+    config = _config(epochs=1, learning_rate=1e-2, ema=0.9, validation=0.25)
+    metrics = _run(few, config, log_dir=tmp_path / "run").metrics
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    sizes = [record["dataset"][f"{x}_samples"] for x in ("training", "validation", "test")]
+    assert sizes == [96, 32, 64]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+
+    def judge(dataset):
+        return model.evaluate(dataset.test_batches(48), verbose=0, return_dict=True)
+
+    for dataset, expected in (
+        (few, metrics["test"]),
+        (few.hold_out(0.25), {k: metrics["final"][f"val_{k}"] for k in ("loss", "accuracy")}),
+    ):
+        found = judge(dataset)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["accuracy"] == pytest.approx(expected["accuracy"])
+    # Those of the last step are others.
+    with np.load(tmp_path / "run" / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+        last = [file[str(i)] for i in range(len(model.weights))]
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(last, model.get_weights()))
+
+
+def test_model_loads_and_predicts_the_same(done, few):
+    model = keras.models.load_model(done.directory / "model.keras")
+    np.testing.assert_allclose(
+        model.predict(_images(few), verbose=0), done.predictions, rtol=1e-5, atol=1e-5
+    )
+    logits = done.predictions
+    accuracy = (logits.argmax(1) == few.y_test).mean()
+    assert accuracy == pytest.approx(done.metrics["final"]["val_accuracy"], abs=1e-6)
+
+
+def test_best_model_has_the_best_accuracy(done, few):
+    model = keras.models.load_model(done.directory / "best.keras")
+    accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()
+    assert accuracy == pytest.approx(done.metrics["best"]["val_accuracy"], abs=1e-6)
+
+
+def test_report_reads_the_run(done, tmp_path):
+    report.write_report([done.directory], tmp_path / "report")
+    (row,) = json.loads((tmp_path / "report" / "table.json").read_text())["runs"]
+    assert row["parameters"] == done.metrics["parameters"]
+    assert row["val_accuracy"] == done.metrics["final"]["val_accuracy"]
+
+
+def test_a_second_run_in_the_folder_is_refused(done, few):
+    before = {p: p.stat().st_mtime_ns for p in done.directory.rglob("*")}
+    with pytest.raises(RunError, match="--overwrite"):
+        _run(few, _config(), log_dir=done.directory)
+    assert {p: p.stat().st_mtime_ns for p in done.directory.rglob("*")} == before
+
+
+def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
+    def interrupt(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.SaveBest, "on_epoch_begin", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _run(few, _config(epochs=5), log_dir=tmp_path / "run")
+    assert "Interrupted" in capsys.readouterr().out
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == FILES
+    metrics = files.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["interrupted"] is True
+    assert metrics["epochs"] == 1
+    assert [r["epoch"] for r in history.read_history(tmp_path / "run" / "history.csv")] == [1]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()
+    # The averages of the stem's norm went on while those of the dynamics were taken again.
+    assert accuracy == pytest.approx(metrics["final"]["val_accuracy"], abs=2 / 64)
+
+
+def _stub(patch, scale):
+    """Has experiments train a small model in no time, with inputs times `scale`."""
+
+    def compiled_model(config, dataset):
+        model = keras.Sequential(
+            [
+                keras.Input((28, 28, 1)),
+                keras.layers.Rescaling(scale),
+                keras.layers.Flatten(),
+                keras.layers.Dense(10),
+            ]
+        )
+        model.compile(
+            "sgd",
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return model
+
+    patch.setattr(run, "compiled_model", compiled_model)
+
+
+def test_interrupted_before_the_first_epoch_is_over(few, tmp_path, monkeypatch):
+    def interrupt(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    _stub(monkeypatch, 1.0)
+    monkeypatch.setattr(callbacks.SaveBest, "on_epoch_begin", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _run(few, _config(), log_dir=tmp_path / "run")
+    metrics = files.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["epochs"] == 0
+    assert metrics["interrupted"] is True
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+def test_diverged_in_the_first_epoch(few, tmp_path, monkeypatch):
+    _stub(monkeypatch, math.nan)
+    with pytest.raises(TrainingError) as error:
+        _run(few, _config(), log_dir=tmp_path / "run")
+    for part in ("epoch 1, step 1: loss is nan", "rescaling", "no model was saved"):
+        assert part in str(error.value)
+    metrics = files.read_json(tmp_path / "run" / "metrics.json")
+    assert metrics["diverged"] is True
+    assert metrics["interrupted"] is False
+    assert metrics["epochs"] == 0
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert not names & {"model.keras", "best.keras", "history.csv", "checkpoints"}
+
+
+def test_bad_settings_are_refused_before_anything_is_touched(tmp_path):
+    """With `overwrite`, the old run must still be there when the new one cannot begin."""
+    files.write_json(tmp_path / "config.json", {"old": True})
+    config = _config()
+    config.ema, config.strategy = 0.9, "mirrored"
+    with pytest.raises(ValueError, match="ema"):
+        experiment.run(config, log_dir=tmp_path, overwrite=True)
+    assert files.read_json(tmp_path / "config.json") == {"old": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_data_that_cannot_be_had_leaves_the_old_run(tmp_path):
+    files.write_json(tmp_path / "config.json", {"old": True})
+    config = _config(dataset="mnist")
+    with pytest.raises(data.DataError):
+        experiment.run(config, log_dir=tmp_path, data_dir=tmp_path / "none", overwrite=True)
+    assert files.read_json(tmp_path / "config.json") == {"old": True}
+
+
+def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, capsys):
+    _stub(monkeypatch, 1.0)
+    _run(few, _config(dataset="auto", epochs=1), log_dir=tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "NOT MNIST: training on digits (a few of them)" in printed
+    record = files.read_json(tmp_path / "run" / "config.json")
+    assert record["settings"]["dataset"] == "auto"
+    assert record["dataset"]["name"] == "digits"
+
+
+def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
+    """Calibration, counting and the learning rate all meet distributed variables."""
+    result = _run(few, _config(strategy="mirrored", epochs=1), log_dir=tmp_path / "run")
+    final = result.metrics["final"]
+    assert final["nfe_forward"] == final["nfe_backward"] == 4
+    assert final["learning_rate"] == pytest.approx(1e-3)
+    first = history.read_history(done.directory / run_dir.HISTORY)[0]
+    assert final["loss"] == pytest.approx(first["loss"], rel=1e-4)

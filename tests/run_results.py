@@ -1,0 +1,50 @@
+"""What two runs must have in common to be the same; for tests of `--resume`."""
+
+import csv
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfnode.files import whole
+from tfnode.runs import files, run_dir
+
+
+def results(directory):
+    """All that a run leaves but times and memory, as a dict of comparable values."""
+    with open(directory / run_dir.HISTORY, newline="") as file:
+        history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    metrics = files.read_json(directory / run_dir.METRICS)
+    del metrics["median_seconds_per_epoch"], metrics["final"]["seconds"]
+    del metrics["peak_memory_mib"]
+    found = {"history": history, "metrics": metrics, "events": scalars(directory)}
+    for name in (run_dir.MODEL, run_dir.BEST):
+        found[name] = keras.models.load_model(directory / name).get_weights()
+    with np.load(directory / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+        found["checkpoint"] = [file[name] for name in file.files if name != "layout"]
+    return found
+
+
+def scalars(directory):
+    """What TensorBoard would show: `(folder, tag, step)` to the values there."""
+    found = {}
+    for path in sorted(directory.rglob("*tfevents*")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                key = (path.parent.name, value.tag, event.step)
+                found.setdefault(key, []).append(float(tf.make_ndarray(value.tensor)))
+    return found
+
+
+def assert_same(directory, expected):
+    """The run in a folder left the `results` of another, to the bit, and no more."""
+    found = results(directory)
+    assert found.keys() == expected.keys()
+    for name in ("history", "metrics", "events"):
+        assert found[name] == expected[name], name
+    for name in (run_dir.MODEL, run_dir.BEST, "checkpoint"):
+        assert len(found[name]) == len(expected[name])
+        for a, b in zip(found[name], expected[name]):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+    assert not list(directory.rglob(f"{whole.TEMPORARY}*"))

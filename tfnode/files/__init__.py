@@ -1,0 +1,1 @@
+"""Files that callbacks write and commands read: whole files, histories, figures. No TensorFlow."""

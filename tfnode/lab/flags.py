@@ -1,0 +1,209 @@
+"""The command line of `train.py`, made from the settings."""
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from tfnode.lab import config_file
+from tfnode.lab.cluster import cluster
+from tfnode.lab.section import Rule
+from tfnode.lab.settings import Settings, rules_for
+from tfnode.runs import run_dir
+from tfnode.runs.errors import OtherSettings, RunError
+from tfnode.runs.record import check_resume, read_record
+
+# Settings that have a flag of their own beside `--config.<name>`.
+SHORT = (
+    *("dataset", "epochs", "batch_size", "learning_rate"),
+    *("seed", "strategy", "precision", "deterministic"),
+)
+
+
+class Options(NamedTuple):
+    """The command line, parsed and checked.
+
+    Attributes:
+        settings: Those of the experiment; with `resume` those of the run.
+        log_dir, data_dir: Paths, or `None`.
+        resume, overwrite, debug: Flags.
+    """
+
+    settings: Settings
+    log_dir: str | None
+    data_dir: str | None
+    resume: bool
+    overwrite: bool
+    debug: bool
+
+
+def parse(arguments: Sequence[str], configs: pathlib.Path, description: str | None) -> Options:
+    """Return the command line, with the config file of the model that it names.
+
+    Args:
+        arguments: The command line without the name of the program.
+        configs: The folder of config files, one a model.
+        description: The docstring of the program, for `--help`.
+
+    Raises:
+        SystemExit: With status 2, if a flag or setting is unknown or has a bad value; with status
+            1, if the run directory cannot be used; with status 0 after `--help`.
+    """
+    models = config_file.experiments(configs)
+    names: Iterable[str] = ()
+    try:
+        # --config.* can be parsed only once the model is known.
+        first = _parser(models, description, add_help=False)
+        chosen = first.parse_known_args(arguments)[0]
+        settings = _begin(chosen, configs, models)
+        names = rules_for(settings.model.name)
+        parser = _parser(models, description, rules=rules_for(settings.model.name))
+        return _check(parser.parse_args(arguments), settings)
+    except BrokenPipeError:  # The reader of --help has closed the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except RunError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, OtherSettings) else 1)
+    except ValueError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        flags = sorted(("model", "config", "log_dir", "data_dir", *_SWITCHES, *SHORT))
+        print(f"Flags: {' '.join('--' + name for name in flags)}", file=sys.stderr)
+        if names:
+            overrides = " ".join(f"--config.{name}" for name in names)
+            print(f"Settings: {overrides}", file=sys.stderr)
+        sys.exit(2)
+
+
+_SWITCHES = {
+    "resume": "Continue the interrupted run in --log_dir, by default logs/<model>, with its "
+    "settings.",
+    "overwrite": "Replace the run in --log_dir.",
+    "debug": "Show tracebacks.",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are `ValueError`s."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message[0].upper() + message[1:])
+
+
+def _parser(
+    models: Sequence[str],
+    description: str | None,
+    add_help: bool = True,
+    rules: dict[str, Rule] | None = None,
+) -> _Parser:
+    parser = _Parser(
+        prog="train.py",
+        usage="train.py [--FLAG=VALUE ...] [--config.SETTING=VALUE ...]",
+        description=description,
+        allow_abbrev=False,
+        add_help=add_help,
+    )
+    parser.add_argument(
+        "--model",
+        choices=models,
+        metavar="NAME",
+        help=f"Model to train, which picks configs/<model>.py: {', '.join(models)}. Default: ode.",
+    )
+    parser.add_argument("--data_dir", type=_path, metavar="DIR", help="Folder with mnist.npz.")
+    parser.add_argument(
+        "--log_dir",
+        type=_path,
+        metavar="DIR",
+        help="Run directory. Default: logs/<model>, or the next free one.",
+    )
+    for name, meaning in _SWITCHES.items():
+        _add_switch(parser, name, name, meaning, False)
+    for name, rule in (rules or {}).items():
+        short = [name] if name in SHORT else []
+        meaning = f"{rule.meaning} Must be {rule.expected}.".replace("%", "%%")
+        for flag in (*short, f"config.{name}"):
+            text = meaning if flag == name or not short else f"The same as --{name}."
+            # The flag wins, wherever it stands.
+            place = f"flag {name}" if flag == name else f"setting {name}"
+            if rule.choices == (True, False):
+                _add_switch(parser, flag, place, text, None)
+            else:
+                parser.add_argument(f"--{flag}", dest=place, metavar="VALUE", help=text)
+    return parser
+
+
+def _add_switch(
+    parser: argparse.ArgumentParser, flag: str, place: str, meaning: str, default: bool | None
+) -> None:
+    """Add a flag that can be written as `--x`, `--nox`, `--x=true` and `--x=false`."""
+    parser.add_argument(
+        f"--{flag}",
+        dest=place,
+        nargs="?",
+        const="true",
+        default=default,
+        metavar="true|false",
+        help=meaning,
+    )
+    parser.add_argument(
+        f"--no{flag}", dest=place, action="store_const", const="false", help=argparse.SUPPRESS
+    )
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected the path of a folder")
+    return text
+
+
+def _is_set(chosen: argparse.Namespace, name: str) -> bool:
+    text = getattr(chosen, name)
+    if text not in (False, "true", "false", "1", "0"):
+        raise ValueError(f"{name} must be one of true, false. Received: --{name}={text}")
+    return text in ("true", "1")
+
+
+def _begin(chosen: argparse.Namespace, configs: pathlib.Path, models: Sequence[str]) -> Settings:
+    """Return the settings of the model's config file, or with --resume those of the run."""
+    model = chosen.model or "ode"
+    if not _is_set(chosen, "resume"):
+        return config_file.load_settings(configs / f"{model}.py")
+    if _is_set(chosen, "overwrite"):
+        raise ValueError("Expected one of --resume and --overwrite. Received: both")
+    path = pathlib.Path(chosen.log_dir or f"logs/{model}")
+    record = read_record(path)
+    try:
+        settings = Settings.read(record["settings"])
+    except ValueError as error:
+        raise RunError(
+            f"Expected settings of this version of tfnode in {path / run_dir.CONFIG}. "
+            f"Received: {error}"
+        ) from error
+    if chosen.model and settings.name in models and settings.name != chosen.model:
+        raise ValueError(f"Expected --model={settings.name} for {path}. Received: {chosen.model}")
+    return settings
+
+
+def _check(chosen: argparse.Namespace, settings: Settings) -> Options:
+    """Return the options, once settings and the run directory are checked."""
+    rules = rules_for(settings.model.name)
+    changes: dict[str, Any] = {}
+    for kind in ("setting", "flag"):
+        for name, rule in rules.items():
+            text = getattr(chosen, f"{kind} {name}", None)
+            if text is not None:
+                changes[name] = rule.parse(text) if name != "model.name" else text
+    begun = settings
+    settings = Settings.read(config_file.override(settings, changes))
+    resume, overwrite, debug = (_is_set(chosen, name) for name in _SWITCHES)
+    log_dir = chosen.log_dir
+    if resume:
+        log_dir = log_dir or f"logs/{chosen.model or 'ode'}"
+        record = {**read_record(log_dir), "settings": begun.to_dict()}
+        check_resume(log_dir, record, settings.to_dict())
+    # One of several processes writes there, and may have begun already.
+    if settings.strategy != "multi_worker" or cluster().is_chief:
+        run_dir.check(log_dir, settings.name, resume=resume, overwrite=overwrite)
+    return Options(settings, log_dir, chosen.data_dir, resume, overwrite, debug)

@@ -1,0 +1,56 @@
+"""`ModelSettings`, and the types of settings that several models have."""
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from tfnode.lab.section import Section
+
+FixedStep = Literal["euler", "midpoint", "heun", "rk4", "rk38"]
+Adaptive = Literal["heun21", "bosh3", "dopri5", "tsit5", "dopri8"]
+FIXED_STEP: tuple[str, ...] = get_args(FixedStep)
+ADAPTIVE: tuple[str, ...] = get_args(Adaptive)
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+SizeOrNone = Annotated[int, Field(ge=0, le=2**16)]
+Weight = Annotated[float, Field(ge=0.0, le=1e30)]
+Tolerance = Annotated[float, Field(ge=1e-12, le=1.0)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+Norm = Literal["batch", "group", "layer", None]
+# "bdf" is missing: its dense Jacobian of a batch of images fits into no memory.
+Solver = Literal[FixedStep, Adaptive]
+Gradient = Literal["adjoint", "checkpoint", "backprop"]
+Cell = Literal["simple", "gru"]
+
+
+class Regularizers(Section):
+    """Weights of the regularisers of the path."""
+
+    kineticenergy: Weight = Field(0.0, description="Weight of the kinetic energy.")
+    jacobianfrobenius: Weight = Field(0.0, description="Weight of the norm of the Jacobian.")
+
+
+class ModelSettings(Section):
+    """The settings of a model of `tfnode.models`.
+
+    A subclass, in a file of its own in this package, has a field for each argument of the
+    function, with the same default, and the name of the function as the default of `name`.
+
+    Attributes:
+        series: Whether the model takes time series; the others take images.
+    """
+
+    series: ClassVar[bool] = False
+
+    name: str
+
+    if TYPE_CHECKING:  # The other fields are those of subclasses.
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def check(self) -> None:
+        """Raise a `ValueError` for settings that contradict each other."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that builds the model."""
+        return {name: value for name, value in self.to_dict().items() if name != "name"}

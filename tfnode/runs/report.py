@@ -1,0 +1,245 @@
+"""The report of several runs: four figures and a table, from their files alone."""
+
+import json
+import math
+import os
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tfnode.files import plots
+from tfnode.files.history import (
+    Row,
+    best_row,
+    median_seconds,
+    read_history,
+    score_of,
+    score_text,
+)
+from tfnode.files.whole import replacing
+from tfnode.runs.errors import RunError
+from tfnode.runs.files import make_folder, read_json, write_json
+from tfnode.runs.run_dir import CONFIG, HISTORY, METRICS
+from tfnode.runs.tables import markdown
+
+Path = str | os.PathLike[str]
+
+
+def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
+    """Write the figures and tables of `runs` into the folder `out`.
+
+    Args:
+        runs: Paths of run directories.
+        out: Path of a folder; it is made where it is missing.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        FileError: If a run cannot be read, or holds no epoch, or runs are judged by different
+            scores; nothing is written then.
+    """
+    histories: dict[str, list[Row]] = {}
+    table, settings, split = [], [], set()
+    for label, run in zip(_labels(runs), runs):
+        folder = pathlib.Path(run)
+        if not folder.is_dir():
+            raise RunError(f"Expected a run directory. Received: {run}")
+        histories[label] = read_history(folder / HISTORY)
+        if not histories[label]:
+            raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
+        metrics = _metrics(folder / METRICS)
+        table.append(_row(label, histories[label], metrics))
+        settings.append(_settings(folder / CONFIG))
+        if "test" in metrics:
+            split.add(label)
+    scores = {label: score_of(rows) for label, rows in histories.items()}
+    score = next(iter(scores.values()))
+    if set(scores.values()) != {score}:
+        raise RunError(f"Expected runs of one score, accuracy or rmse. Received: {scores}")
+
+    if not str(out):
+        raise RunError("Expected the path of a folder. Received: --out=''")
+    out = pathlib.Path(out)
+    make_folder(out)
+    written = []
+    for figure_name, name in _figures(score).items():
+        figure, (axis,) = plots.new_figure()
+        curves = {
+            label + (" (validation split)" if label in split and name.startswith("val_") else ""): (
+                plots.column(rows, name)
+            )
+            for label, rows in histories.items()
+        }
+        plots.draw_curves(axis, curves, plots.label(figure_name))
+        written.append(out / f"{figure_name}.png")
+        plots.save(figure, written[-1])
+    means = _means(table, settings, score)
+    written.append(out / "table.md")
+    with replacing(written[-1]) as temporary:
+        temporary.write_text(printable(_markdown(table, means, score)), encoding="utf-8")
+    written.append(out / "table.json")
+    write_json(written[-1], {"runs": table, "means": means})
+    return written
+
+
+def printable(text: str) -> str:
+    """Return text that can be printed; names of files are bytes, which need not be text."""
+    return text.encode(errors="replace").decode()
+
+
+def _figures(score: str) -> dict[str, str]:
+    """Return the name of each figure with the column of the history that it shows."""
+    return {
+        "training_loss": "loss",
+        f"training_{score}": score,
+        "testing_loss": "val_loss",
+        f"testing_{score}": f"val_{score}",
+    }
+
+
+def _columns(score: str) -> dict[str, str]:
+    """Return the name of each column of the table with its title."""
+    title = plots.label(score)
+    return {
+        "run": "run",
+        "dataset": "data",
+        "parameters": "parameters",
+        "epochs": "epochs",
+        score: f"training {title}",
+        f"val_{score}": f"test {title}",
+        f"best_val_{score}": f"best test {title}",
+        **({"largest_gap": "largest gap"} if score == "accuracy" else {}),
+        "seconds_per_epoch": "seconds an epoch",
+        "nfe_forward": "NFE forward",
+        "nfe_backward": "NFE backward",
+    }
+
+
+def _labels(runs: Sequence[Path]) -> list[str]:
+    """Return the last parts of the paths, as many as make them differ."""
+    parts = [pathlib.Path(run).resolve().parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = [printable("/".join(p[-depth:])) for p in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise RunError(f"Expected different run directories. Received: {' '.join(map(str, runs))}")
+
+
+def _metrics(path: pathlib.Path) -> dict[str, Any]:
+    """Return the metrics of a run; `name`, `dataset` and `parameters` may be `None`."""
+    metrics = read_json(path)
+    for name, kind in (("name", str), ("dataset", str), ("parameters", int)):
+        value = metrics.setdefault(name, None)
+        if value is not None and type(value) is not kind:
+            raise RunError(
+                f"{name} must be of type {kind.__name__} in {path}. Received: {name}={value!r:.100}"
+            )
+    test = metrics.get("test")
+    if test is not None and not (
+        isinstance(test, dict) and all(isinstance(v, float) for v in test.values())
+    ):
+        raise RunError(f"test must hold numbers in {path}. Received: test={test!r:.100}")
+    return metrics
+
+
+def _row(label: str, rows: list[Row], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return one row of the table."""
+    # Neither JSON nor a maximum has a use for what a run that diverged holds.
+    rows = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    last = rows[-1]
+    score, best = score_of(rows), best_row(rows)
+    result = {
+        "run": label,
+        "name": metrics["name"],
+        "dataset": metrics["dataset"],
+        "parameters": metrics["parameters"],
+        "epochs": len(rows),
+        score: last[score],
+        f"val_{score}": last[f"val_{score}"],
+        f"best_val_{score}": best and best[f"val_{score}"],
+        "seconds_per_epoch": median_seconds(rows),
+        "nfe_forward": last["nfe_forward"],
+        "nfe_backward": last["nfe_backward"],
+    }
+    if score == "accuracy":
+        gaps = [
+            row["accuracy"] - row["val_accuracy"]
+            for row in rows
+            if row["accuracy"] is not None and row["val_accuracy"] is not None
+        ]
+        # In points: how far testing falls below training in the worst epoch.
+        result["largest_gap"] = _finite(max(gaps, default=None))
+    if "test" in metrics:
+        # The history of such a run has the validation split. The test set was looked at once.
+        result[f"val_{score}"] = (metrics["test"] or {}).get(score)
+        result[f"best_val_{score}"] = result["largest_gap"] = None
+    return result
+
+
+def _settings(path: pathlib.Path) -> str:
+    """Return the settings without the seed as text; runs without a record share one text."""
+    settings = read_json(path).get("settings") if path.exists() else None
+    if isinstance(settings, dict):
+        settings = {name: value for name, value in settings.items() if name != "seed"}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _means(table: list[dict[str, Any]], settings: list[str], score: str) -> list[dict[str, Any]]:
+    """Return the means over runs that differ in their seeds alone.
+
+    Returns:
+        A list of dicts: the number of `runs`, their common values, and for each score its mean
+        and sample standard deviation, `None` where a run lacks the score.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row, chosen in zip(table, settings):
+        if row["name"] is not None:
+            key = tuple(row[name] for name in ("name", "dataset", "parameters", "epochs"))
+            groups.setdefault((*key, chosen), []).append(row)
+    means = []
+    for (name, dataset, parameters, epochs, _), rows in groups.items():
+        if len(rows) == 1:
+            continue
+        mean = {"name": name, "dataset": dataset, "parameters": parameters, "epochs": epochs}
+        mean["runs"] = len(rows)
+        for column in (score, f"val_{score}"):
+            values = [row[column] for row in rows]
+            complete = None not in values
+            mean[column] = statistics.fmean(values) if complete else None
+            mean[f"{column}_deviation"] = statistics.stdev(values) if complete else None
+        means.append(mean)
+    return means
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _markdown(table: list[dict[str, Any]], means: list[dict[str, Any]], score: str) -> str:
+    """Return the table in Markdown."""
+    columns = _columns(score)
+
+    def cell(name: str, value: Any) -> str:
+        if value is None:
+            return "-"
+        if name == "largest_gap":
+            return f"{100 * value:.2f} points"
+        if name.endswith(score):
+            return score_text(score, value)
+        if name in ("seconds_per_epoch", "nfe_forward", "nfe_backward"):
+            return f"{value:.4g}"
+        text = f"{value:,}" if isinstance(value, int) else " ".join(str(value).splitlines())
+        return text.replace("|", "\\|")
+
+    lines = [list(columns.values())]
+    lines += [[cell(name, row[name]) for name in columns] for row in table]
+    for mean in means:
+        line = {name: cell(name, mean.get(name)) for name in columns}
+        line["run"] = cell("run", f"{mean['name']}: mean of {mean['runs']}")
+        for name in (score, f"val_{score}"):
+            if mean[name] is not None:
+                line[name] += f" ± {score_text(score, mean[f'{name}_deviation'])}"
+        lines.append(list(line.values()))
+    return markdown(lines)

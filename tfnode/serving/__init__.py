@@ -1,0 +1,1 @@
+"""A trained model elsewhere: loading and checking it, and its portable forms."""
