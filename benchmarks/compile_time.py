@@ -1,4 +1,4 @@
-"""Time to trace and compile a small neural ODE: tfnode against diffrax.
+"""Time tracing and compiling of a small neural ODE: tfnode against diffrax.
 
 Command: python benchmarks/compile_time.py
 
@@ -19,15 +19,12 @@ milliseconds. The layers and their weights are there already. All run in one pro
 turns, and each library compiles every column once before, so that its start does not count.
 """
 
-import argparse
+import functools
 import logging
 import os
 import statistics
-import time
 
-import common
-from mnist_step import positive
-from small_ode import NO_GPU
+import harness
 
 BATCH, STATES, UNITS = 64, 4, 32
 TOLERANCE = 1e-4
@@ -50,7 +47,7 @@ GRADIENTS = {
 
 
 def tfnode_first_call(solver, num_steps, gradient):
-    """Seconds of the first call; `num_steps` is `None` for an adaptive solver."""
+    """Return the seconds of the first call; `num_steps` is `None` for an adaptive solver."""
     import keras
     import tensorflow as tf
 
@@ -77,13 +74,11 @@ def tfnode_first_call(solver, num_steps, gradient):
             value = tf.reduce_sum(block(y0))
         return value, tape.gradient(value, [*block.trainable_variables, y0])
 
-    start = time.perf_counter()
-    tf.nest.map_structure(lambda x: x.numpy(), solve(y0))
-    return time.perf_counter() - start
+    return harness.seconds(lambda: tf.nest.map_structure(lambda x: x.numpy(), solve(y0)))
 
 
 def diffrax_first_call(solver, num_steps, gradient):
-    """Seconds of the first call; `num_steps` is `None` for an adaptive solver."""
+    """Return the seconds of the first call; `num_steps` is `None` for an adaptive solver."""
     import diffrax
     import equinox as eqx
     import jax
@@ -123,78 +118,79 @@ def diffrax_first_call(solver, num_steps, gradient):
         (Dynamics(network), jax.random.normal(jax.random.PRNGKey(1), (BATCH, STATES)))
     )
 
-    start = time.perf_counter()
-    jax.block_until_ready(function(inputs))
-    return time.perf_counter() - start
+    return harness.seconds(lambda: jax.block_until_ready(function(inputs)))
 
 
 def cases(solvers):
-    """Rows of the table: the solver in tfnode and in diffrax, and the steps if fixed."""
-    adaptive = [(ours, theirs, None) for ours, theirs in ADAPTIVE.items() if ours in solvers]
-    fixed = [(o, t, steps) for o, t in FIXED.items() if o in solvers for steps in STEPS]
-    return adaptive + fixed
+    """Return what is measured: dicts of the solver in both, the steps if fixed, the gradient."""
+    kinds = [(ADAPTIVE, (None,)), (FIXED, STEPS)]
+    return [
+        {"solver": ours, "diffrax_solver": theirs, "num_steps": steps, "gradient": gradient}
+        for names, counts in kinds
+        for ours, theirs in names.items()
+        if ours in solvers
+        for steps in counts
+        for gradient in GRADIENTS
+    ]
+
+
+def first_calls(case):
+    """Return the seconds in tfnode and in diffrax."""
+    num_steps, (ours, theirs) = case["num_steps"], GRADIENTS[case["gradient"]]
+    return (
+        tfnode_first_call(case["solver"], num_steps, ours),
+        diffrax_first_call(case["diffrax_solver"], num_steps, theirs),
+    )
 
 
 def measure(solvers, repeats):
-    """First calls of all rows and columns, a list of dicts."""
-    results = [
-        {"solver": ours, "diffrax_solver": theirs, "num_steps": num_steps, "gradient": gradient}
-        for ours, theirs, num_steps in cases(solvers)
-        for gradient in GRADIENTS
-    ]
-    for result in results[: len(GRADIENTS)]:
-        first_calls(result)  # Thrown away.
-    seconds = [[first_calls(result) for result in results] for _ in range(repeats)]
-    for result, pairs in zip(results, zip(*seconds)):
-        result["tfnode"], result["diffrax"] = zip(*pairs)
+    """Return the cases with the seconds of all first calls."""
+    results = cases(solvers)
+    for case in results[: len(GRADIENTS)]:
+        first_calls(case)  # The start of the libraries is no case's.
+    turns = {i: functools.partial(first_calls, case) for i, case in enumerate(results)}
+    for i, pairs in harness.take_turns(turns, 0, repeats).items():
+        results[i]["tfnode"], results[i]["diffrax"] = zip(*pairs)
     return results
 
 
-def first_calls(result):
-    """Seconds in tfnode and in diffrax."""
-    num_steps, (ours, theirs) = result["num_steps"], GRADIENTS[result["gradient"]]
-    return (
-        tfnode_first_call(result["solver"], num_steps, ours),
-        diffrax_first_call(result["diffrax_solver"], num_steps, theirs),
-    )
+def row_name(case):
+    """Return what the table calls the solver."""
+    steps = case["num_steps"]
+    return case["solver"] + (f", {steps} step{'s' if steps > 1 else ''}" if steps else "")
+
+
+def ratios(results):
+    """Return the medians of tfnode by those of diffrax."""
+    return {
+        f"{row_name(case)}, {case['gradient']}": statistics.median(case["tfnode"])
+        / statistics.median(case["diffrax"])
+        for case in results
+    }
 
 
 def table(results):
-    """The results as Markdown: seconds of tfnode and diffrax and their ratio."""
+    """Return the results as Markdown: seconds of tfnode and diffrax and their ratio."""
     cells = {}
-    for result in results:
-        name = result["solver"]
-        if result["num_steps"]:
-            name += f", {result['num_steps']} step{'s' if result['num_steps'] > 1 else ''}"
-        ours, theirs = (statistics.median(result[library]) for library in ("tfnode", "diffrax"))
-        cells.setdefault(name, []).extend([f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}"])
+    for case, ratio in zip(results, ratios(results).values()):
+        numbers = [statistics.median(case["tfnode"]), statistics.median(case["diffrax"]), ratio]
+        cells.setdefault(row_name(case), []).extend(f"{x:.2f}" for x in numbers)
     columns = ["seconds"]
     for gradient in GRADIENTS:
         columns += [f"{gradient}: tfnode", "diffrax", "ratio"]
-    return common.markdown(columns, [[name, *row] for name, row in cells.items()])
+    return harness.markdown(columns, [[name, *row] for name, row in cells.items()])
 
 
 def main():
-    """Parses the flags and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the flags and print the table."""
+    parser = harness.parser(__doc__, repeats=3)
     names = [*ADAPTIVE, *FIXED]
     parser.add_argument("--solvers", nargs="+", choices=names, default=names, metavar="SOLVER")
-    parser.add_argument("--repeats", type=positive, default=3)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    arguments = parser.parse_args()
-
-    facts = common.machine()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.update(NO_GPU)
+    arguments = harness.parse(parser)
+    os.environ.update(harness.NO_GPU)
     logging.getLogger("tensorflow").setLevel("ERROR")  # It warns of many functions traced.
     results = measure(arguments.solvers, arguments.repeats)
-    print(table(results))
-    print(f"\n{arguments.repeats} repeats. {common.footer(facts, 'default')}")
-    if arguments.json:
-        settings = {"repeats": arguments.repeats, "machine": facts}
-        common.write_json(arguments.json, {**settings, "results": results})
+    harness.report(arguments, [table(results)], {"results": results}, ratios(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Continuous normalizing flows: tfnode against the FFJORD bijector of TensorFlow Probability.
+"""Time continuous normalizing flows: tfnode against the FFJORD bijector of TensorFlow Probability.
 
 Command: python benchmarks/densities.py
 
@@ -33,21 +33,16 @@ What is fair here, and to whom:
 - CPU only, and only on a machine that does nothing else.
 """
 
-import argparse
 import functools
 import itertools
-import os
 import statistics
-import time
 
-import common
+import harness
 import numpy as np
-from mnist_step import limit_tensorflow, positive, quartiles
 
 TOLERANCE, BATCH_SIZE, HELD_OUT = 1e-5, 256, 4096
 SIZES = (2, 64, 64, 64, 2)
 DATA = "pinwheel"
-PAUSE = 0.02  # Seconds between turns, in which threads come to rest.
 ROWS = {
     "tfnode, checkpoint": ("tfnode", "checkpoint"),
     "tfnode, adjoint": ("tfnode", "adjoint"),
@@ -58,12 +53,12 @@ TRACES = ("exact", "hutchinson")
 
 
 def rows():
-    """`(name, trace)` of all rows."""
+    """Return `(name, trace)` of all rows."""
     return [(n, t) for t in TRACES for n in ROWS if (n, t) != ("tfp, unrolled", "hutchinson")]
 
 
 def initial_weights():
-    """The kernels, the row of the time first, and the biases."""
+    """Return the kernels, the row of the time first, and the biases."""
     rng = np.random.default_rng(0)
     kernels = [
         rng.uniform(-1.0, 1.0, (1 + a, b)) * np.sqrt(6.0 / (a + b))
@@ -73,7 +68,7 @@ def initial_weights():
 
 
 def field(weights):
-    """The network, `(t, x) -> dx/dt`, in the dtype of `x`."""
+    """Return the network, `(t, x) -> dx/dt`, in the dtype of `x`."""
     import tensorflow as tf
 
     half = len(weights) // 2
@@ -90,7 +85,7 @@ def field(weights):
 
 
 def counted(function, counter):
-    """The function, which adds 1 to a variable whenever it is run."""
+    """Return the function, which now adds 1 to a variable whenever it runs."""
     if counter is None:
         return function
 
@@ -102,7 +97,7 @@ def counted(function, counter):
 
 
 def tfnode_log_prob(dynamics, gradient, trace, counter=None, tolerance=TOLERANCE, dtype="float32"):
-    """`log p` of this repository."""
+    """Return `log p` of this repository."""
     import tfnode
 
     solver = tfnode.solvers.Dopri5(rtol=tolerance, atol=tolerance)
@@ -113,7 +108,7 @@ def tfnode_log_prob(dynamics, gradient, trace, counter=None, tolerance=TOLERANCE
 
 
 def unrolled(ode_fn, state_shape, dtype):
-    """A `trace_augmentation_fn` for FFJORD: the exact trace without a loop."""
+    """Return the exact trace without a loop, for the argument `trace_augmentation_fn`."""
     import tensorflow as tf
 
     del state_shape, dtype
@@ -130,7 +125,7 @@ def unrolled(ode_fn, state_shape, dtype):
 
 
 def tfp_log_prob(dynamics, how, trace, counter=None):
-    """`log p` of TensorFlow Probability, from data to noise along the same field."""
+    """Return `log p` of TensorFlow Probability, from data to noise along the same field."""
     import tensorflow as tf
     import tensorflow_probability as tfp
 
@@ -192,11 +187,11 @@ class Row:
 
     @property
     def modes(self):
-        """Ways to compile it; of both rows of TFP's own traces XLA makes nothing useful."""
+        """Return the ways to compile it; XLA makes nothing useful of TFP's own traces."""
         return ["graph"] if self.name == "tfp" else ["graph", "XLA"]
 
     def evaluations(self, x):
-        """Of the field on one batch: in the forward and in the backward solve."""
+        """Count those of the field on one batch: in the forward and in the backward solve."""
         counts = []
         for function in (self._forward, self._both):
             self.counter.assign(0)
@@ -205,20 +200,19 @@ class Row:
         return counts[0], counts[1] - counts[0]
 
     def assign(self, weights):
-        """Sets the weights and makes every further step one of size 0."""
+        """Set the weights and make every further step one of size 0."""
         for variable, value in zip(self.weights, weights):
             variable.assign(value)
         self.optimizer.learning_rate = 0.0
 
 
 def train(row, batches, held_out):
-    """Trains a row; what came out, a dict."""
+    """Train a row; return the outcome, a dict."""
     import tensorflow as tf
 
     mode = row.modes[-1]
-    start = time.perf_counter()
-    losses = [float(row.steps[mode](x)) for x in batches]
-    seconds = time.perf_counter() - start
+    losses = []
+    seconds = harness.seconds(lambda: losses.extend(float(row.steps[mode](x)) for x in batches))
     log_prob = row.log_prob(held_out).numpy()
     precise = tfnode_log_prob(field(row.weights), "adjoint", "exact", None, 1e-10, "float64")
     exact = tf.function(precise)(tf.cast(held_out, tf.float64)).numpy()
@@ -234,7 +228,7 @@ def train(row, batches, held_out):
 
 
 def compare(steps, warmup, repeats):
-    """Trains, then times all rows in turns: a list of dicts."""
+    """Train, then time all rows in turns; return a list of dicts."""
     import tensorflow as tf
 
     from tfnode.reproduce import planar
@@ -250,89 +244,69 @@ def compare(steps, warmup, repeats):
     trained = [w.numpy() for w in made[0].weights]
     for row, result in zip(made, results):
         row.assign(trained)
-        result["seconds"] = {mode: [] for mode in row.modes}
+        result["seconds"] = {}
         same = row.evaluations(batches[-1])
         result["nfe_forward_same"], result["nfe_backward_same"] = same
-    for turn in range(warmup + repeats):
-        for row, result in zip(made, results):
-            for mode in row.modes:
-                row.steps[mode](batches[-1])
-                start = time.perf_counter()
-                float(row.steps[mode](batches[-1]))
-                seconds = time.perf_counter() - start
-                if turn >= warmup:
-                    result["seconds"][mode].append(seconds)
-                time.sleep(PAUSE)
+    turns = {
+        (i, mode): functools.partial(turn, row.steps[mode], batches[-1])
+        for i, row in enumerate(made)
+        for mode in row.modes
+    }
+    for (i, mode), seconds in harness.take_turns(turns, warmup, repeats).items():
+        results[i]["seconds"][mode] = seconds
     return results
 
 
-def table(results):
-    """The results as Markdown."""
-    lines = []
+def turn(step, x):
+    """Run a step without the clock; return the seconds of another."""
+    step(x)
+    return harness.seconds(lambda: float(step(x)))
+
+
+def ratios(results):
+    """Return the fastest way of each row by the fastest of TFP's of the same trace."""
+    fastest = {}
     for result in results:
-        peers = [r for r in results if r["trace"] == result["trace"] and "tfp" in r["row"]]
-        base, best = min(map(_fastest, peers)), _fastest(result)
-        cells = []
-        for mode in ("graph", "XLA"):
-            times = result["seconds"].get(mode)
-            if times is None:
-                cells.append("-")
-                continue
-            low, middle, high = (1e3 * x for x in quartiles(times))
-            cells.append(f"{middle:.1f} ({low:.1f} to {high:.1f})")
+        name = f"{result['row']}, {result['trace']} trace"
+        fastest[name] = min(map(statistics.median, result["seconds"].values()))
+    peers = {
+        trace: min(x for name, x in fastest.items() if "tfp" in name and f"{trace} trace" in name)
+        for trace in TRACES
+    }
+    return {name: x / peers[name.split()[-2]] for name, x in fastest.items()}
+
+
+def table(results):
+    """Return the results as Markdown."""
+    lines = []
+    for result, (name, ratio) in zip(results, ratios(results).items()):
+        cells = {
+            mode: "{} ({})".format(*harness.milliseconds(times, 1))
+            for mode, times in result["seconds"].items()
+        }
         lines.append(
             [
-                f"{result['row']}, {result['trace']} trace",
+                name,
                 f"{result['log_likelihood']:.3f}",
                 f"{result['error']:.0e}",
                 f"{result['nfe_forward']} + {result['nfe_backward']}",
                 f"{result['nfe_forward_same']} + {result['nfe_backward_same']}",
-                *cells,
-                f"{best / base:.2f}",
+                *(cells.get(mode, "-") for mode in ("graph", "XLA")),
+                f"{ratio:.2f}",
             ]
         )
-    columns = [
-        "row",
-        "log-likelihood",
-        "error",
-        "NFE, own weights",
-        "NFE, same weights",
-        "ms a step, graph",
-        "ms a step, XLA",
-        "ratio",
-    ]
-    return common.markdown(columns, lines)
-
-
-def _fastest(result):
-    return min(statistics.median(times) for times in result["seconds"].values())
+    columns = ("row", "log-likelihood", "error", "NFE, own weights", "NFE, same weights")
+    return harness.markdown((*columns, "ms a step, graph", "ms a step, XLA", "ratio"), lines)
 
 
 def main():
-    """Parses the flags and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--steps", type=positive, default=500, help="of training, before the clock")
-    parser.add_argument("--warmup", type=positive, default=3, help="turns that do not count")
-    parser.add_argument("--repeats", type=positive, default=20)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    arguments = parser.parse_args()
-    cpus, facts, threads = common.available_cpus(), common.machine(), arguments.threads
-    if threads > len(cpus):
-        parser.error(f"--threads={threads}, but there are {len(cpus)} processors.")
-    if threads < len(cpus) and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cpus[:threads])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    limit_tensorflow(threads)
-
+    """Parse the flags and print the table."""
+    parser = harness.parser(__doc__, threads=2, steps=500, warmup=3, repeats=20)
+    arguments = harness.parse(parser)
+    harness.limit_tensorflow(arguments.threads)
     results = compare(arguments.steps, arguments.warmup, arguments.repeats)
-    print(f"\n{table(results)}\n")
-    print(f"{arguments.repeats} repeats. {common.footer(facts, threads)}")
-    if arguments.json:
-        settings = {name: value for name, value in vars(arguments).items() if name != "json"}
-        common.write_json(arguments.json, {**settings, "machine": facts, "results": results})
+    found = {name: x for name, x in ratios(results).items() if name.startswith("tfnode")}
+    harness.report(arguments, [f"\n{table(results)}"], {"results": results}, found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What only a GPU shows, in one run of a few minutes.
+"""Measure what only a GPU shows, in one run of a few minutes.
 
 Command: python benchmarks/gpu.py --json gpu.json
          python benchmarks/gpu.py --device cpu --quick     # Runs its code anywhere.
@@ -12,19 +12,17 @@ Command: python benchmarks/gpu.py --json gpu.json
 | memory growth | what TensorFlow holds of the GPU after a small model, and the most it used |
 
 Determinism, memory and each precision have processes of their own, whose settings they are.
-What fails is written down with its error, and the others go on; the status is then 1.
-Without a GPU it says so and ends with status 1.
+A row that fails is written down with its error, and the others go on; the status is then 1.
+Without a GPU the script says so and ends with status 1.
 """
 
-import argparse
 import functools
 import json
-import os
 import subprocess
 import sys
 import time
 
-import common
+import harness
 import mnist_step
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -35,19 +33,19 @@ QUICK = "--quick" in sys.argv
 
 
 def set_up(device):
-    """Chooses the device as `train.py` does, or the processor; returns its name."""
+    """Choose the device as `train.py` does, or the processor; return its name."""
     import tensorflow as tf
 
     if device == "cpu":
         tf.config.set_visible_devices([], "GPU")
         return "CPU"
-    from tfnode import distribution
+    from tfnode.lab import devices
 
-    return distribution.use_devices("none")
+    return devices.use_devices("none")
 
 
 def network(model, precision="float32", **options):
-    """A model of the paper under a precision."""
+    """Return a model of the paper under a precision."""
     import keras
 
     import tfnode
@@ -60,34 +58,28 @@ def network(model, precision="float32", **options):
 
 
 def timed(model, jit_compile):
-    """Time of a training step: compiling, and the median and quartiles of later steps."""
+    """Time a training step: compiling, and the median and quartiles of later steps."""
     step, _ = mnist_step.keras_step(model, 8 if QUICK else 64, jit_compile)
-    start = time.perf_counter()
-    loss = step()
-    first = time.perf_counter() - start
+    first = harness.seconds(step)
     for _ in range(0 if QUICK else 5):
         step()
-    seconds = []
-    for _ in range(2 if QUICK else 30):
-        start = time.perf_counter()
-        loss = step()
-        seconds.append(time.perf_counter() - start)
-    low, middle, high = mnist_step.quartiles(seconds)
+    seconds = [harness.seconds(step) for _ in range(2 if QUICK else 30)]
+    low, middle, high = (1e3 * x for x in harness.quartiles(seconds))
     return {
         "first_step_s": first,
-        "median_ms": 1e3 * middle,
-        "quartiles_ms": [1e3 * low, 1e3 * high],
-        "loss": loss,
+        "median_ms": middle,
+        "quartiles_ms": [low, high],
+        "loss": step(),
     }
 
 
 def steps(model, precision, xla):
-    """One row of the training steps."""
+    """Measure one row of the training steps."""
     return timed(network(model, precision), xla == "xla")
 
 
 def adaptive(gradient, xla):
-    """A step with an adaptive solver."""
+    """Measure a step with an adaptive solver."""
     import tfnode
 
     solver = tfnode.solvers.Dopri5(rtol=1e-3, atol=1e-3)
@@ -98,7 +90,7 @@ def adaptive(gradient, xla):
 
 
 def loss_scale():
-    """Where float16's loss scale goes from one that is too large."""
+    """Find where float16's loss scale goes from one that is too large."""
     import keras
     import tensorflow as tf
 
@@ -119,7 +111,7 @@ def loss_scale():
 
 
 def determinism(precision):
-    """Two trainings with deterministic operations."""
+    """Compare two trainings with deterministic operations."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -145,7 +137,7 @@ def determinism(precision):
 
 
 def memory():
-    """What is held of the GPU's memory, and what was used of it at most."""
+    """Return what is held of the GPU's memory, and what was used of it at most."""
     import tensorflow as tf
 
     timed(network("odenet", filters=8), False)
@@ -161,7 +153,7 @@ def memory():
 
 
 def rows(part):
-    """Names of the rows of a part, each with the function that measures it."""
+    """Return the names of the rows of a part, each with the function that measures it."""
     if part == "memory":
         return {"memory growth": memory}
     if part == "determinism":
@@ -180,91 +172,82 @@ def rows(part):
     return found if part != "mixed_float16" else {"loss scale": loss_scale, **found}
 
 
-def serve(device, part):
-    """The process of a part: a line of JSON for every row of it."""
+def start(device, part):
+    """Set up the process of a part: return the device's name, and what measures a row."""
     name = set_up(device)
-    for row, measure in rows(part).items():
-        start = time.perf_counter()
+
+    def measure(row):
+        begin = time.perf_counter()
         try:
-            result = {**measure(), "device": name}
-        except Exception as error:  # The rows after it shall be measured.
+            result = {**rows(part)[row](), "device": name}
+        except Exception as error:  # The other rows are measured all the same.
             result = {"error": f"{type(error).__name__}: {error}"[:1000]}
-        seconds = time.perf_counter() - start
-        print(json.dumps({row: {**result, "seconds": seconds}}), flush=True)
+        return {**result, "seconds": time.perf_counter() - begin}
+
+    return name, measure
 
 
-def run_part(part, options, seconds):
-    """A part in a process of its own: name of each row to its result or error."""
-    command = [sys.executable, os.path.abspath(__file__), *options, "--part", part]
-    ending = "its process ended before it"
+def run_part(part, end):
+    """Run a part in a process of its own: return each row's result or error."""
+    results = {}
+
+    def left():
+        return max(end - time.perf_counter(), 1.0)
+
     try:
-        process = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=max(seconds, 1),
-            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
-        )
-        printed = process.stdout
-        if process.returncode:
-            ending += ": " + "\n".join(process.stderr.splitlines()[-5:])
-    except subprocess.TimeoutExpired as expired:
-        printed = (expired.stdout or b"").decode()
-        ending = f"not done after {seconds:.0f} s"
-    results = {name: {"error": ending} for name in rows(part)}
-    for line in printed.splitlines():
-        if line.startswith("{") and line.endswith("}"):
-            results.update(json.loads(line))
+        with harness.Worker(part, left()) as worker:
+            for row in rows(part):
+                results[row] = worker.ask(row, left())
+    except harness.Died as died:
+        ending = "; ".join(str(died).strip().splitlines()[-6:-1])
+        if time.perf_counter() >= end:
+            ending = f"not done after {LIMIT} s"
+        results.update({row: {"error": ending} for row in rows(part) if row not in results})
     return results
 
 
 def table(results):
-    """The parts that have times, as Markdown."""
+    """Return the parts that have times, as Markdown."""
     rows = [
         (name, f"{r['median_ms']:.2f}", f"{r['first_step_s']:.1f}")
         for name, r in results.items()
         if "median_ms" in r
     ]
-    return common.markdown(("one training step", "median ms", "first step, s"), rows)
+    return harness.markdown(("one training step", "median ms", "first step, s"), rows)
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU, asked in a process of its own."""
+    """Return whether TensorFlow sees a GPU; another process asks it."""
     code = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     return process.returncode == 0 and int(process.stdout.split()[-1]) > 0
 
 
 def main():
-    """Parses the flags, runs the parts, prints a table and writes the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", metavar="FILE", default="gpu.json", help="default: gpu.json")
+    """Parse the flags, run the parts, print a table and write the JSON."""
+    parser = harness.parser(__doc__)
+    parser.set_defaults(json="gpu.json")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--quick", action="store_true", help="small models, a few steps")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.part:
-        serve(arguments.device, arguments.part)
+    arguments = harness.parse(parser)
+    if arguments.worker:
+        harness.serve(lambda: start(arguments.device, arguments.worker))
         return
     if arguments.device == "gpu" and not has_gpu():
         sys.exit(
             "TensorFlow sees no GPU here. With one: pip install 'tfnode[gpu]'; without: "
             "--device=cpu --quick runs the same code on the processor."
         )
-    options = [f"--device={arguments.device}", *(["--quick"] if QUICK else [])]
-    start = time.perf_counter()
+    begin = time.perf_counter()
     results = {}
     for part in ("memory", "adaptive", *PRECISIONS, "determinism"):
-        left = LIMIT - (time.perf_counter() - start)
-        found = run_part(part, options, left)
+        found = run_part(part, begin + LIMIT)
         for name, result in found.items():
             print(f"{name}: {result.get('error') or json.dumps(result)}", flush=True)
         results.update(found)
-        # After each, so that nothing is lost.
-        common.write_json(arguments.json, {"machine": common.machine(), "results": results})
-    print(f"\n{table(results)}\n\n{time.perf_counter() - start:.0f} s in all.")
+        # The file is written after each part, so that nothing is lost.
+        harness.write_json(arguments.json, {"machine": arguments.machine, "results": results})
+    print(f"\n{table(results)}\n\n{time.perf_counter() - begin:.0f} s in all.")
     failed = [name for name, result in results.items() if "error" in result]
     if failed:
         sys.exit(f"Failed: {'; '.join(failed)}")

@@ -1,4 +1,4 @@
-"""How far the gradients of a solve are from that of the differential equation.
+"""Measure how far the gradients of a solve are from that of the differential equation.
 
 Command: python benchmarks/gradient_error.py
 
@@ -14,9 +14,7 @@ of the initial state that the adjoint finds on its way back, which
 `tfnode.callbacks.SolverStats` logs.
 """
 
-import argparse
-
-import common
+import harness
 import keras
 import numpy as np
 import tensorflow as tf
@@ -44,7 +42,7 @@ class Dynamics(keras.layers.Layer):
 
 
 def gradients(rate, solver, gradient, dtype):
-    """Solves and differentiates.
+    """Solve and differentiate.
 
     Returns:
         `(state, by_state, by_parameters, reconstruction_error)`, arrays and a number; `None`
@@ -60,7 +58,7 @@ def gradients(rate, solver, gradient, dtype):
     def run():
         with tf.GradientTape() as tape:
             tape.watch(y0)
-            y = block(y0, training=True)  # Where costs are counted.
+            y = block(y0, training=True)  # Costs are counted in training.
             loss = tf.reduce_sum(weights * y)
         return y, *tape.gradient(loss, [y0, dynamics.w, dynamics.b])
 
@@ -74,12 +72,12 @@ def gradients(rate, solver, gradient, dtype):
 
 
 def distance(found, expected):
-    """The Euclidean distance, relative to the second."""
+    """Return the Euclidean distance, relative to the second."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def measure(case, rate, solver, dtype):
-    """One row for each gradient method."""
+    """Return one row for each gradient method."""
     exact = gradients(rate, tfnode.solvers.Dopri5(rtol=1e-12, atol=1e-14), "backprop", "float64")
     rows = []
     for name in GRADIENTS:
@@ -95,7 +93,7 @@ def measure(case, rate, solver, dtype):
 
 
 def table(rows, key):
-    """The rows as Markdown, one line for each case and method."""
+    """Return the rows as Markdown, one line for each case and method."""
     columns = (key, "gradient", "last state", "by initial state", "by parameters", "reconstruction")
     names = ("state", "by_state", "by_parameters", "reconstruction")
     lines = []
@@ -104,12 +102,12 @@ def table(rows, key):
         if "state" not in row:
             cells = ["failed", "", "", ""]
         lines.append((f"{row[key]:g}", row["gradient"], *cells))
-    return common.markdown(columns, lines)
+    return harness.markdown(columns, lines)
 
 
 def plot(by_steps, by_rate, path):
-    """Errors against the steps, and against the contraction."""
-    from tfnode import plots
+    """Draw errors against the steps, and against the contraction."""
+    from tfnode.files import plots
 
     figure, axes = plots.new_figure(columns=2, width=4.6)
     for axis, rows, key in zip(axes, (by_steps, by_rate), ("steps", "rate")):
@@ -134,30 +132,21 @@ def plot(by_steps, by_rate, path):
 
 
 def main():
-    """Parses the flags and prints the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
+    """Parse the flags and print the tables."""
+    parser = harness.parser(__doc__)
     parser.add_argument("--plot", metavar="FILE", help="write a diagram there, a PNG")
-    arguments = parser.parse_args()
-    by_steps = []
+    arguments = harness.parse(parser)
+    by_steps, by_rate = [], []
     for steps in STEPS:
         solver = tfnode.solvers.RK4(num_steps=steps)
         by_steps += measure({"steps": steps}, 1.0, solver, "float64")
-    by_rate = []
     for rate in RATES:
         solver = tfnode.solvers.Dopri5(rtol=1e-6, atol=1e-6)
         by_rate += measure({"rate": rate}, rate, solver, "float32")
-    print(table(by_steps, "steps"))
-    print()
-    print(table(by_rate, "rate"))
-    names = ("python", "tfnode", "tensorflow", "keras")
-    print("\nVersions:", ", ".join(f"{n} {common.versions()[n]}" for n in names) + ".")
+    tables = [table(by_steps, "steps"), table(by_rate, "rate")]
+    harness.report(arguments, tables, {"by_steps": by_steps, "by_rate": by_rate})
     if arguments.plot:
         plot(by_steps, by_rate, arguments.plot)
-    if arguments.json:
-        common.write_json(arguments.json, {"by_steps": by_steps, "by_rate": by_rate})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Peak memory of one training step against the number of solver steps.
+"""Measure the peak memory of one training step against the number of solver steps.
 
 Command: python benchmarks/memory.py
 
@@ -16,14 +16,10 @@ At the default batch of 64, backpropagation through 64 steps needs about 4 GiB. 
 the figures of memory do not mind a machine that is busy.
 """
 
-import argparse
-import json
 import os
-import subprocess
 import sys
-import time
 
-import common
+import harness
 
 GRADIENTS = ("adjoint", "checkpoint", "backprop")
 MAX_STATES = 16
@@ -31,7 +27,7 @@ MIB = 2**20
 
 
 def peak_bytes():
-    """The largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -39,7 +35,7 @@ def peak_bytes():
 
 
 def resident_bytes():
-    """The resident memory of this process now, or where unknown its peak so far."""
+    """Return the resident memory of this process now, or where unknown its peak so far."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -47,48 +43,43 @@ def resident_bytes():
         return peak_bytes()
 
 
-def measure(gradient, num_steps, size, training_steps, threads):
-    """Runs in a fresh process; returns a dict of bytes and of the seconds of a step."""
+def measure(gradient, num_steps, arguments):
+    """Return a dict of bytes and of the seconds of a step; the process must be new."""
     import mnist_step
 
-    mnist_step.limit_tensorflow(threads)
+    harness.limit_tensorflow(arguments.threads)
     import tfnode
 
     solver = tfnode.solvers.RK38(num_steps=num_steps)
     if gradient == "checkpoint":
         gradient = tfnode.gradients.Checkpoint(max_states=MAX_STATES)
     model = tfnode.models.odenet(solver=solver, gradient=gradient)
-    step, _ = mnist_step.keras_step(model, size)
+    step, _ = mnist_step.keras_step(model, arguments.batch_size)
     before = resident_bytes()
-    for _ in range(training_steps):
-        start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
+    seconds = [harness.seconds(step) for _ in range(arguments.training_steps)]
     peak = peak_bytes()
-    return {"before": before, "peak": peak, "growth": peak - before, "last_step_seconds": seconds}
+    return {
+        "before": before,
+        "peak": peak,
+        "growth": peak - before,
+        "last_step_seconds": seconds[-1],
+    }
 
 
-def measure_apart(gradient, num_steps, arguments):
-    """`measure` in a process of its own; `None` if it died, of memory most likely."""
-    command = [sys.executable, os.path.abspath(__file__), "--worker", gradient, str(num_steps)]
-    for name in ("batch_size", "training_steps", "threads"):
-        command += [f"--{name}", str(getattr(arguments, name))]
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
-    )
-    if result.returncode < 0:
-        print(f"{gradient}, {num_steps} steps: killed by signal {-result.returncode}")
-        return None
-    if result.returncode:
-        sys.exit(f"{result.stderr}\n{gradient} with {num_steps} steps failed; see above.")
-    return json.loads(result.stdout.splitlines()[-1])
+def measure_apart(gradient, num_steps):
+    """Return what a process of its own measured; nothing if it was killed, as by the system."""
+    try:
+        with harness.Worker(f"{gradient} {num_steps}") as worker:
+            return worker.ready
+    except harness.Died as died:
+        if died.returncode >= 0:
+            raise
+        print(f"{gradient}, {num_steps} steps: killed by signal {-died.returncode}")
+        return {}
 
 
 def table(results):
-    """The results as Markdown."""
+    """Return the results as Markdown."""
     columns = ("gradient", "steps", "before, MiB", "peak, MiB", "growth, MiB", "s a step")
     rows = []
     for result in results:
@@ -97,49 +88,25 @@ def table(results):
             numbers = [f"{result[name] / MIB:,.0f}" for name in ("before", "peak", "growth")]
             numbers.append(f"{result['last_step_seconds']:.2f}")
         rows.append((result["gradient"], str(result["num_steps"]), *numbers))
-    return common.markdown(columns, rows)
+    return harness.markdown(columns, rows)
 
 
 def main():
-    """Parses the flags and prints the table."""
-    from mnist_step import positive
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the flags and print the table."""
+    parser = harness.parser(__doc__, batch_size=64, training_steps=3, threads=2)
     parser.add_argument("--gradients", nargs="+", choices=GRADIENTS, default=GRADIENTS)
-    parser.add_argument("--steps", nargs="+", type=positive, default=(1, 4, 16, 64))
-    parser.add_argument("--batch_size", type=positive, default=64)
-    parser.add_argument(
-        "--training_steps", type=positive, default=3, help="the peak is that of all of them"
-    )
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    size, threads = arguments.batch_size, arguments.threads
-
+    parser.add_argument("--steps", nargs="+", type=harness.positive, default=(1, 4, 16, 64))
+    arguments = harness.parse(parser)
     if arguments.worker:
-        gradient, num_steps = arguments.worker
-        result = measure(gradient, int(num_steps), size, arguments.training_steps, threads)
-        print(json.dumps(result))
+        gradient, num_steps = arguments.worker.split()
+        harness.serve(lambda: (measure(gradient, int(num_steps), arguments), None))
         return
-    facts = common.machine()
-    results = []
-    for gradient in arguments.gradients:
-        for num_steps in arguments.steps:
-            found = measure_apart(gradient, num_steps, arguments) or {}
-            results.append({"gradient": gradient, "num_steps": num_steps, **found})
-    print(table(results))
-    print(f"\nBatch of {size}. {common.footer(facts, threads)}")
-    if arguments.json:
-        settings = {
-            "batch_size": size,
-            "training_steps": arguments.training_steps,
-            "threads": threads,
-            "machine": facts,
-        }
-        common.write_json(arguments.json, {**settings, "results": results})
+    results = [
+        {"gradient": gradient, "num_steps": num_steps, **measure_apart(gradient, num_steps)}
+        for gradient in arguments.gradients
+        for num_steps in arguments.steps
+    ]
+    harness.report(arguments, [table(results)], {"results": results})
 
 
 if __name__ == "__main__":

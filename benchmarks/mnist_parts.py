@@ -1,4 +1,4 @@
-"""Where tfnode's step of `mnist_step.py` spends its time: its parts, each timed alone.
+"""Time the parts of tfnode's step of `mnist_step.py`, each alone.
 
 Command: python benchmarks/mnist_step.py --profile
 
@@ -11,9 +11,8 @@ same time as something else.
 
 import functools
 import statistics
-import time
 
-import common
+import harness
 import keras
 import tensorflow as tf
 
@@ -25,26 +24,22 @@ FILTERS = 64
 
 
 def measure(step, size, warmup, repeats):
-    """Times every part, and the step, in turns.
+    """Time every part, and the step, in turns.
 
     Returns:
         A dict: name -> `{"calls": int, "seconds": [float]}`. The last is the whole step.
     """
     parts = {**_dynamics(size), **_solver(size), **_stem(size), **_head(size), **_optimizer()}
-    runs = {name: (count, _sequence(f, inputs)) for name, (count, f, inputs) in parts.items()}
-    runs["whole step"] = (1, step)
-    results = {name: {"calls": count, "seconds": []} for name, (count, _) in runs.items()}
-    for turn in range(warmup + repeats):
-        for name, (_, run) in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn >= warmup:
-                results[name]["seconds"].append(time.perf_counter() - start)
-    return results
+    runs = {name: _sequence(f, inputs) for name, (_, f, inputs) in parts.items()}
+    runs["whole step"] = step
+    turns = {name: functools.partial(harness.seconds, run) for name, run in runs.items()}
+    found = harness.take_turns(turns, warmup, repeats)
+    counts = {name: count for name, (count, _, _) in parts.items()}
+    return {name: {"calls": counts.get(name, 1), "seconds": s} for name, s in found.items()}
 
 
 def table(results):
-    """The results as Markdown."""
+    """Return the results as Markdown."""
     medians = {name: statistics.median(r["seconds"]) for name, r in results.items()}
     whole = medians["whole step"]
     parts = {name: value for name, value in medians.items() if name != "whole step"}
@@ -60,11 +55,11 @@ def table(results):
         ("whole step", whole),
     ):
         rows.append((f"**{name}**", "", f"{1e3 * value:.1f}", f"{100 * value / whole:.1f} %"))
-    return common.markdown(("part of tfnode's step", "calls", "ms", "share"), rows)
+    return harness.markdown(("part of tfnode's step", "calls", "ms", "share"), rows)
 
 
 def _sequence(function, inputs):
-    """A call of `function` on each of `inputs`, a list of tuples of tensors, in one graph."""
+    """Return a call of `function` on each of `inputs`, tuples of tensors, in one graph."""
 
     @tf.function(autograph=False)
     def graph(inputs):
@@ -78,7 +73,7 @@ def _sequence(function, inputs):
 
 
 def _vjp(function, *inputs):
-    """The value of a function of all inputs but the last, and its gradient for that one."""
+    """Return the value of a function of all inputs but the last, and its gradient for it."""
     *inputs, cotangent = inputs
     with tf.GradientTape() as tape:
         tape.watch(inputs)
@@ -104,7 +99,7 @@ def _dynamics(size):
         return tf.nn.conv2d(x, w, 1, "SAME")
 
     def time_and_relu(z, w):
-        """What `ConcatConv2D` does besides the large convolution."""
+        """Do what `ConcatConv2D` does besides the large convolution."""
         shift = t * tf.matmul(inside, tf.reshape(w[:, :, :1], (9, FILTERS)))
         return tf.nn.relu(z + tf.reshape(shift, (1, 12, 12, FILTERS)))
 
@@ -151,7 +146,7 @@ def _dynamics(size):
 
 
 def _solver(size):
-    """The sums of the Runge-Kutta steps, with derivatives that cost nothing."""
+    """Return the sums of the Runge-Kutta steps, with derivatives that cost nothing."""
     shape = (size, 12, 12, FILTERS)
     weights = [(3, 3, 1 + FILTERS, FILTERS), (FILTERS,), (FILTERS,)] * 2
     solver = tfnode.solvers.RK38()

@@ -1,4 +1,4 @@
-"""One training step of the paper's Neural ODE: tfnode against torchdiffeq.
+"""Time one training step of the paper's Neural ODE: tfnode against torchdiffeq.
 
 Command: python benchmarks/mnist_step.py
 
@@ -44,23 +44,18 @@ What is fair here, and to whom:
 With `--profile`, the parts of tfnode's step are timed each alone instead; see `mnist_parts`.
 """
 
-import argparse
-import json
-import os
+import contextlib
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
-import common
+import harness
 
-PAUSE = 0.02  # Seconds between turns.
 LEARNING_RATE = 1e-4
 
 
 def batch(size):
-    """Images and labels, NHWC, the same for every row."""
+    """Return images and labels, NHWC, the same for every row."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -69,7 +64,7 @@ def batch(size):
 
 
 def torch_step(size, threads, memory_format="contiguous_format"):
-    """The row of torchdiffeq: `(step, parameters)`, where `step()` returns the loss."""
+    """Return the row of torchdiffeq: `(step, parameters)`; `step()` returns the loss."""
     import torch
     import torchdiffeq
     from torch import nn
@@ -136,21 +131,12 @@ def torch_step(size, threads, memory_format="contiguous_format"):
     return step, sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def limit_tensorflow(threads):
-    """The processor alone, and `threads` threads; before TensorFlow does anything."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.set_visible_devices([], "GPU")
-
-
 def keras_step(model, size, jit_compile=False):
-    """The step of a Keras model as `fit` runs it, on a batch in memory."""
+    """Return the step of a Keras model as `fit` runs it, on a batch in memory."""
     import keras
     import tensorflow as tf
 
-    model.compile(  # As `tfnode.experiment` does.
+    model.compile(  # As `train.py` does.
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
@@ -166,8 +152,8 @@ def keras_step(model, size, jit_compile=False):
 
 
 def tfnode_step(size, threads, gradient="adjoint", precision="float32", model="odenet"):
-    """The row of tfnode."""
-    limit_tensorflow(threads)
+    """Return the row of tfnode."""
+    harness.limit_tensorflow(threads)
     import keras
 
     import tfnode
@@ -179,8 +165,8 @@ def tfnode_step(size, threads, gradient="adjoint", precision="float32", model="o
 
 
 def floor_step(size, threads):
-    """A plain network of the same convolutions, without a solver."""
-    limit_tensorflow(threads)
+    """Return the row of a plain network of the same convolutions, without a solver."""
+    harness.limit_tensorflow(threads)
     import keras
 
     import tfnode
@@ -227,127 +213,59 @@ LABELS = {
 }
 
 
-def serve(row, size, threads):
-    """The worker: sets its row up, then runs one turn for every line on standard input."""
-    # Whatever the frameworks print must not get among the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+def start(row, size, threads):
+    """Set up a row in its worker: return its parameters, and a turn."""
     step, parameters = row(size, threads)
-    answers.write(json.dumps({"parameters": parameters}) + "\n")
-    for _ in sys.stdin:
+
+    def turn(_):
         step()
-        start, cpu_start = time.perf_counter(), time.process_time()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         loss = step()
-        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-        answer = {"seconds": seconds, "cpu_seconds": cpu_seconds, "loss": loss}
-        answers.write(json.dumps(answer) + "\n")
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "loss": loss}
+
+    return parameters, turn
 
 
-class Worker:
-    """A row in a process of its own."""
-
-    def __init__(self, name, size, threads):
-        self.name = name
-        # Open as long as the process, which writes to it.
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        arguments = ["--worker", name, "--batch_size", str(size), "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(sys.argv[0]), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ},
-        )
-
-    def read(self):
-        """The next answer, a dict."""
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self.process.wait()
-        self.errors.seek(0)
-        sys.exit(
-            f"{self.errors.read()}\nThe row {self.name!r} failed; its output is above. The "
-            "packages that it needs come with: pip install -e '.[benchmarks]'"
-        )
-
-    def turn(self):
-        """One step without the clock and one with it."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self):
-        """Ends the process."""
-        self.process.kill()
-        self.process.wait()
-
-
-def compare(names, size, threads, warmup, repeats):
-    """Times the rows in turns: name -> dict of seconds, losses and parameters."""
-    workers = []
-    try:
-        for name in names:  # One after the other: nothing is timed, but memory is used.
-            workers.append(Worker(name, size, threads))
-            workers[-1].parameters = workers[-1].read()["parameters"]
-        parameters = {worker.name: worker.parameters for worker in workers}
+def compare(names, warmup, repeats):
+    """Time the rows in turns: return name -> dict of seconds, losses and parameters."""
+    with contextlib.ExitStack() as stack:
+        # One starts after the other: nothing is timed yet, but memory is used.
+        workers = {name: stack.enter_context(harness.Worker(name)) for name in names}
+        parameters = {name: worker.ready for name, worker in workers.items()}
         if len(set(parameters.values())) != 1:
             sys.exit(f"The rows are not the same network: trainable parameters {parameters}")
-        lists = ("seconds", "cpu_seconds", "loss")
-        results = {
-            name: {"parameters": parameters[name], **{key: [] for key in lists}} for name in names
+        asks = {name: worker.ask for name, worker in workers.items()}
+        return {
+            name: {
+                "parameters": parameters[name],
+                **{key: [turn[key] for turn in turns] for key in turns[0]},
+            }
+            for name, turns in harness.take_turns(asks, warmup, repeats).items()
         }
-        for turn in range(warmup + repeats):
-            for worker in workers:
-                answer = worker.turn()
-                if turn >= warmup:
-                    for key in lists:
-                        results[worker.name][key].append(answer[key])
-                time.sleep(PAUSE)
-        return results
-    finally:
-        for worker in workers:
-            worker.close()
+
+
+def ratios(results, labels):
+    """Return the medians of the rows by that of the first, by label."""
+    medians = {name: statistics.median(r["seconds"]) for name, r in results.items()}
+    base = next(iter(medians.values()))
+    return {labels[name]: median / base for name, median in medians.items()}
 
 
 def table(results, labels):
-    """The results as Markdown; ratios are to the first row."""
-    reference = next(iter(results))
-    base = statistics.median(results[reference]["seconds"])
+    """Return the results as Markdown."""
+    found = ratios(results, labels)
     rows = []
     for name, result in results.items():
-        low, middle, high = quartiles(result["seconds"])
-        rows.append(
-            (
-                labels[name],
-                f"{1e3 * middle:.1f}",
-                f"{1e3 * low:.1f} to {1e3 * high:.1f}",
-                f"{middle / base:.2f}",
-                f"{1e3 * statistics.median(result['cpu_seconds']):.1f}",
-            )
-        )
+        cpu = f"{1e3 * statistics.median(result['cpu_seconds']):.1f}"
+        times = harness.milliseconds(result["seconds"], 1)
+        rows.append((labels[name], *times, f"{found[labels[name]]:.2f}", cpu))
     columns = ("one training step", "median ms", "quartiles", "ratio", "CPU ms")
-    return common.markdown(columns, rows)
-
-
-def quartiles(values):
-    """The three quartiles of a sample, of one value too."""
-    if len(values) == 1:
-        return values * 3
-    return statistics.quantiles(values, n=4, method="inclusive")
-
-
-def positive(text):
-    """An int of at least 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
-    return value
+    return harness.markdown(columns, rows)
 
 
 def main(description=__doc__, rows=ROWS, labels=LABELS, default=tuple(ROWS)):
-    """Parses the flags and prints the table.
+    """Parse the flags and print the table.
 
     Args:
         description: The documentation of the script.
@@ -355,52 +273,23 @@ def main(description=__doc__, rows=ROWS, labels=LABELS, default=tuple(ROWS)):
         labels: Name to what the table calls the row.
         default: Names of the rows without `--rows`.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.parser(description, batch_size=64, threads=2, warmup=5, repeats=30)
     parser.add_argument("--rows", nargs="+", choices=rows, default=default, metavar="ROW")
-    parser.add_argument("--batch_size", type=positive, default=64)
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--warmup", type=positive, default=5, help="turns that do not count")
-    parser.add_argument("--repeats", type=positive, default=30)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
     parser.add_argument("--profile", action="store_true", help="time the parts of tfnode's step")
-    parser.add_argument("--worker", choices=rows, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    size, threads = arguments.batch_size, arguments.threads
-
-    cpus = common.available_cpus()
-    facts = common.machine()
-    if threads > len(cpus):
-        parser.error(f"--threads={threads}, but there are {len(cpus)} processors.")
-    if threads < len(cpus) and hasattr(os, "sched_setaffinity"):
-        # A framework's helper threads would otherwise have the other processors.
-        os.sched_setaffinity(0, cpus[:threads])
-
+    arguments = harness.parse(parser)
+    size, threads, turns = arguments.batch_size, arguments.threads, arguments.repeats
     if arguments.worker:
-        serve(rows[arguments.worker], size, threads)
-        return
-    settings = {
-        "batch_size": size,
-        "threads": threads,
-        "warmup": arguments.warmup,
-        "repeats": arguments.repeats,
-        "machine": facts,
-    }
-    if arguments.profile:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        limit_tensorflow(threads)
-        import mnist_parts
-
+        harness.serve(lambda: start(rows[arguments.worker], size, threads))
+    elif arguments.profile:
         step, _ = tfnode_step(size, threads)
-        results = mnist_parts.measure(step, size, arguments.warmup, arguments.repeats)
-        print(mnist_parts.table(results))
+        import mnist_parts  # TensorFlow must know its threads before.
+
+        results = mnist_parts.measure(step, size, arguments.warmup, turns)
+        harness.report(arguments, [mnist_parts.table(results)], {"results": results})
     else:
-        results = compare(arguments.rows, size, threads, arguments.warmup, arguments.repeats)
-        print(table(results, labels))
-    print(f"\nBatch of {size}, {arguments.repeats} repeats. {common.footer(facts, threads)}")
-    if arguments.json:
-        common.write_json(arguments.json, {**settings, "results": results})
+        results = compare(arguments.rows, arguments.warmup, turns)
+        _, *found = ratios(results, labels).items()  # The first row is the peer.
+        harness.report(arguments, [table(results, labels)], {"results": results}, dict(found))
 
 
 if __name__ == "__main__":

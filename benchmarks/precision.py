@@ -1,4 +1,4 @@
-"""Time of one training step in half precision, against ours in float32.
+"""Time one training step in half precision, against ours in float32.
 
 Command: python benchmarks/precision.py
          python benchmarks/precision.py --rows resnet-float32 resnet-bfloat16
@@ -12,8 +12,8 @@ the footer says. `mixed_float16` is for GPUs.
 """
 
 import functools
-import pathlib
 
+import harness
 import mnist_step
 
 ROWS = {
@@ -35,13 +35,11 @@ LABELS = {
 
 
 def bfloat16_instructions():
-    """Those of the processor for bfloat16, for people."""
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
+    """Name the processor's instructions for bfloat16."""
+    flags = harness.cpu_fields().get("flags")
+    if flags is None:
         return "unknown"
-    flags = set(text.split("flags", 1)[-1].split("\n", 1)[0].split())
-    return ", ".join(sorted(flags & {"avx512_bf16", "amx_bf16"})) or "none"
+    return ", ".join(sorted({"avx512_bf16", "amx_bf16"}.intersection(flags.split()))) or "none"
 
 
 if __name__ == "__main__":

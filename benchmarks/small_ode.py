@@ -1,12 +1,20 @@
-"""A small neural ODE solved to a tight tolerance: tfnode, diffrax, torchdiffeq and TFP.
+"""Time the solve of a small neural ODE: tfnode, diffrax, torchdiffeq and TFP.
 
 Command: python benchmarks/small_ode.py
 
-The case of diffrax's own `benchmarks/small_neural_ode.py`: a batch of 64, 4 states, dynamics
-of one hidden layer of 32 softplus units and a tanh, from time 0 to 100 with Dormand-Prince
-5(4) at `rtol = atol = 1e-6`, float32. The result is the sum of the last state, or of 100
-states equally apart; without the gradient, or with the one in all weights and the initial
-state. There is next to nothing to compute here: what is timed is the overhead of a solver.
+The dynamics have one hidden layer of softplus units and a tanh, in float32, and the solver is
+Dormand-Prince 5(4). There are three shapes:
+
+| shape | batch | states | width | time | `rtol` and `atol` |
+| --- | --- | --- | --- | --- | --- |
+| small | 64 | 4 | 32 | 0 to 100 | 1e-6 |
+| middle | 128 | 6 | 48 | 0 to 40 | 1e-5 |
+| large | 1024 | 16 | 128 | 0 to 10 | 1e-5 |
+
+The small one is that of diffrax's own `benchmarks/small_neural_ode.py`. There is next to nothing
+to compute in it: the clock sees the overhead of a solver. The result is the sum of the last
+state, or of 100 states equally apart; without the gradient, or with the one in all weights and
+the initial state.
 
 | row | what |
 | --- | --- |
@@ -37,37 +45,49 @@ What is fair here, and to whom:
   torchdiffeq scripts its network there.
 - `error` is the relative distance to a solution in float64 at a tolerance of 1e-10: of the
   value, and of the gradient, in the Euclidean norm, the largest one among those in the
-  weights, the biases and the initial state. Nothing is timed where one is too large. The
+  weights, the biases and the initial state. Nothing is timed if one is too large. The
   gradient of the discrete solution (backprop, checkpoint) is not that of the differential
   equation: here they differ by some 1e-4, most of it in the initial state.
 - TensorFlow's rows call a concrete function: what `tf.function` does at every call to find
   it, 0.1 ms, `jax.jit` does in compiled code.
 - Threads are left as each framework has them by default; `--threads` gives all the same.
   CPU only, and only on a machine that does nothing else.
-- XLA splits products of matrices, even these small ones, among threads. With
-  `XLA_FLAGS=--xla_cpu_multi_thread_eigen=false` before the command it does not: in TensorFlow
-  and in JAX, so for us, TFP and diffrax alike.
+- The flags of XLA are the default ones, unless the command sets others. XLA splits products of
+  matrices, even these small ones, among threads. It does not with
+  `XLA_FLAGS=--xla_cpu_multi_thread_eigen=false` before the command: neither in TensorFlow nor in
+  JAX, so the flag serves us, TFP and diffrax alike.
 """
 
-import argparse
+import contextlib
 import functools
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from typing import NamedTuple
 
-import common
+import harness
 import numpy as np
-from mnist_step import limit_tensorflow, positive, quartiles
 
-END = 100.0
-SOLVER_TOLERANCE = 1e-6
-VALUE_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3  # Of the results, relative.
+
+class Shape(NamedTuple):
+    """The size of the problem: `states` and `width` are those of the network."""
+
+    batch: int
+    states: int
+    width: int
+    end: float
+    tolerance: float  # `rtol` and `atol` of the solvers.
+
+
+SHAPES = {
+    "small": Shape(64, 4, 32, 100.0, 1e-6),
+    "middle": Shape(128, 6, 48, 40.0, 1e-5),
+    "large": Shape(1024, 16, 128, 10.0, 1e-5),
+}
+# The largest relative errors of the value and of the gradient, in tolerances of the solver.
+VALUE_ERROR, GRADIENT_ERROR = 10.0, 1000.0
 TURN = 0.02  # Seconds of calls with the clock.
-PAUSE = 0.02  # Seconds between turns, in which the threads of the last one come to rest.
 METHODS = {
     "torchdiffeq": ("backprop", "adjoint"),
     "diffrax": ("checkpoint", "adjoint"),
@@ -75,39 +95,39 @@ METHODS = {
     "tfnode": ("adjoint", "checkpoint"),
 }
 CASES = [(1, False), (100, False), (1, True), (100, True)]  # Outputs, whether with gradient.
-NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 
 
 @functools.cache
-def problem():
-    """The weights `[w1, b1, w2, b2]` and the initial state, as PyTorch would draw them."""
+def problem(shape):
+    """Return the weights `[w1, b1, w2, b2]` and the initial state, as PyTorch would draw them."""
     rng = np.random.default_rng(0)
 
-    def uniform(*shape, fan_in):
-        return (rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan_in)).astype(np.float32)
+    def uniform(*sizes, fan_in):
+        return (rng.uniform(-1.0, 1.0, sizes) / np.sqrt(fan_in)).astype(np.float32)
 
     weights = [
-        uniform(4, 32, fan_in=4),
-        uniform(32, fan_in=4),
-        uniform(32, 4, fan_in=32),
-        uniform(4, fan_in=32),
+        uniform(shape.states, shape.width, fan_in=shape.states),
+        uniform(shape.width, fan_in=shape.states),
+        uniform(shape.width, shape.states, fan_in=shape.width),
+        uniform(shape.states, fan_in=shape.width),
     ]
-    return weights, np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)
+    y0 = np.random.default_rng(1).normal(size=(shape.batch, shape.states))
+    return weights, y0.astype(np.float32)
 
 
-def output_times(outputs):
-    """Times from 0 to the end; the state at the last one is the only output if `outputs` is 1."""
-    return np.linspace(0.0, END, max(outputs, 2), dtype=np.float32)
+def output_times(shape, outputs):
+    """Return times from 0 to the end; if `outputs` is 1, only the last one is an output."""
+    return np.linspace(0.0, shape.end, max(outputs, 2), dtype=np.float32)
 
 
-# A row is a function of the outputs and the method, `None` for no gradient. It returns
-# `(call, costs)`: `call()` the value and the gradients on the host, and `costs()` after it
-# the evaluations and the accepted and the rejected steps of the forward solve, `None` where
-# unknown.
+# A row is a function of the shape, the outputs and the method, `None` for no gradient. It
+# returns `(call, costs)`. `call()` returns the value and the gradients on the host. `costs()`
+# returns the evaluations and the accepted and the rejected steps of the last forward solve, or
+# `None` for what is unknown.
 
 
-def torchdiffeq_row(outputs, method, dtype="float32", solver="dopri5", tolerance=SOLVER_TOLERANCE):
-    """Eager PyTorch; the dynamics are scripted."""
+def torchdiffeq_row(shape, outputs, method, dtype="float32", solver="dopri5", tolerance=None):
+    """Return the row of eager PyTorch; the dynamics are scripted."""
     import torch
     import torchdiffeq
     from torch import nn
@@ -115,9 +135,11 @@ def torchdiffeq_row(outputs, method, dtype="float32", solver="dopri5", tolerance
     class Dynamics(nn.Module):
         def __init__(self):
             super().__init__()
-            network = nn.Sequential(nn.Linear(4, 32), nn.Softplus(), nn.Linear(32, 4), nn.Tanh())
+            first = nn.Linear(shape.states, shape.width)
+            second = nn.Linear(shape.width, shape.states)
+            network = nn.Sequential(first, nn.Softplus(), second, nn.Tanh())
             with torch.no_grad():
-                for parameter, value in zip(network.parameters(), problem()[0]):
+                for parameter, value in zip(network.parameters(), problem(shape)[0]):
                     parameter.copy_(torch.from_numpy(value.T))
             self.network = torch.jit.script(network.to(getattr(torch, dtype)))
             self.evaluations = self.accepted = self.rejected = 0
@@ -133,9 +155,10 @@ def torchdiffeq_row(outputs, method, dtype="float32", solver="dopri5", tolerance
             self.rejected += 1
 
     dynamics = Dynamics()
-    y0 = torch.tensor(problem()[1], dtype=dynamics.network[0].weight.dtype, requires_grad=True)
+    y0 = torch.tensor(problem(shape)[1], dtype=dynamics.network[0].weight.dtype, requires_grad=True)
     inputs = [*dynamics.parameters(), y0]
-    t = torch.from_numpy(output_times(outputs)).to(y0)
+    t = torch.from_numpy(output_times(shape, outputs)).to(y0)
+    tolerance = tolerance or shape.tolerance
     solve, options = torchdiffeq.odeint, {}
     if method == "adjoint":
         solve, options = torchdiffeq.odeint_adjoint, {"adjoint_options": {"norm": "seminorm"}}
@@ -156,13 +179,13 @@ def torchdiffeq_row(outputs, method, dtype="float32", solver="dopri5", tolerance
     return call, lambda: costs
 
 
-def diffrax_row(outputs, method):
-    """JAX."""
+def diffrax_row(shape, outputs, method):
+    """Return the row of JAX."""
     import diffrax
     import jax
     import jax.numpy as jnp
 
-    t = output_times(outputs)
+    t = output_times(shape, outputs)
     evaluations = []
 
     def dynamics(t, y, weights):
@@ -179,19 +202,19 @@ def diffrax_row(outputs, method):
             diffrax.ODETerm(dynamics),
             diffrax.Dopri5(),
             t0=0.0,
-            t1=END,
+            t1=shape.end,
             dt0=None,
             y0=y0,
             args=weights,
             saveat=diffrax.SaveAt(ts=t) if outputs > 1 else diffrax.SaveAt(t1=True),
-            stepsize_controller=diffrax.PIDController(rtol=SOLVER_TOLERANCE, atol=SOLVER_TOLERANCE),
+            stepsize_controller=diffrax.PIDController(rtol=shape.tolerance, atol=shape.tolerance),
             adjoint=diffrax.BacksolveAdjoint()
             if method == "adjoint"
             else diffrax.RecursiveCheckpointAdjoint(),
         )
         return jnp.sum(solution.ys), solution.stats
 
-    weights, y0 = problem()
+    weights, y0 = problem(shape)
     inputs = [jnp.asarray(x) for x in (*weights, y0)]
     stats = {}
     if method is None:
@@ -214,16 +237,16 @@ def diffrax_row(outputs, method):
     return call, costs
 
 
-def tensorflow_row(solve, outputs, method):
-    """TensorFlow, compiled by XLA.
+def tensorflow_row(solve, shape, method):
+    """Return a row of TensorFlow, compiled by XLA.
 
     Args:
         solve: `solve(weights, y0) -> (value, costs)`.
-        outputs, method: As in any row.
+        shape, method: As in any row.
     """
     import tensorflow as tf
 
-    weights, y0 = problem()
+    weights, y0 = problem(shape)
     weights, y0 = [tf.Variable(w) for w in weights], tf.constant(y0)
     last = []
 
@@ -246,38 +269,38 @@ def tensorflow_row(solve, outputs, method):
 
 
 def tensorflow_dynamics(t, y, w1, b1, w2, b2):
-    """The network in TensorFlow."""
+    """Return the derivative by the network, in TensorFlow."""
     import tensorflow as tf
 
     return tf.tanh(tf.nn.softplus(y @ w1 + b1) @ w2 + b2)
 
 
-def tfp_row(outputs, method):
-    """TensorFlow Probability."""
+def tfp_row(shape, outputs, method):
+    """Return the row of TensorFlow Probability."""
     import tensorflow as tf
     import tensorflow_probability as tfp
 
-    t = output_times(outputs) if outputs > 1 else [END]
+    t = output_times(shape, outputs) if outputs > 1 else [shape.end]
 
     def solve(weights, y0):
         # Its gradients reach what is given as constants, and nothing else.
         constants = dict(zip(("w1", "b1", "w2", "b2"), [tf.convert_to_tensor(w) for w in weights]))
-        solver = tfp.math.ode.DormandPrince(rtol=SOLVER_TOLERANCE, atol=SOLVER_TOLERANCE)
+        solver = tfp.math.ode.DormandPrince(rtol=shape.tolerance, atol=shape.tolerance)
         results = solver.solve(tensorflow_dynamics, 0.0, y0, t, constants=constants)
         costs = [results.diagnostics.num_ode_fn_evaluations, None, None]
         return tf.reduce_sum(results.states), costs
 
-    return tensorflow_row(solve, outputs, method)
+    return tensorflow_row(solve, shape, method)
 
 
-def tfnode_row(outputs, method):
-    """The library of this repository."""
+def tfnode_row(shape, outputs, method):
+    """Return the row of this repository."""
     import tensorflow as tf
 
     import tfnode
 
-    t = output_times(outputs)
-    solver = tfnode.solvers.Dopri5(rtol=SOLVER_TOLERANCE, atol=SOLVER_TOLERANCE)
+    t = output_times(shape, outputs)
+    solver = tfnode.solvers.Dopri5(rtol=shape.tolerance, atol=shape.tolerance)
 
     def solve(weights, y0):
         def dynamics(t, y):
@@ -290,7 +313,7 @@ def tfnode_row(outputs, method):
         )
         return tf.reduce_sum(ys if outputs > 1 else ys[-1]), list(stats)
 
-    return tensorflow_row(solve, outputs, method)
+    return tensorflow_row(solve, shape, method)
 
 
 ROWS = {
@@ -301,14 +324,13 @@ ROWS = {
 }
 
 
-def reference(outputs):
-    """The value and the gradients in float64 at a tight tolerance."""
-    call, _ = torchdiffeq_row(outputs, "backprop", "float64", solver="dopri8", tolerance=1e-10)
-    return call()
+def reference(shape, outputs):
+    """Return the value and the gradients in float64 at a tight tolerance."""
+    return torchdiffeq_row(shape, outputs, "backprop", "float64", "dopri8", 1e-10)[0]()
 
 
 def limit_threads(framework, threads):
-    """Gives the framework that many threads; before it does anything."""
+    """Give the framework that many threads, before it does anything."""
     if framework == "torchdiffeq":
         import torch
 
@@ -318,20 +340,20 @@ def limit_threads(framework, threads):
         # JAX has no setting of its own. XLA reads this when it makes its pool.
         os.environ["PJRT_NPROC"] = str(threads)
     else:
-        limit_tensorflow(threads)
+        harness.limit_tensorflow(threads)
 
 
 def distances(value, gradients, exact):
-    """Relative distances of the value and of the gradients to the exact ones."""
+    """Return relative distances of the value and of the gradients to the exact ones."""
     pairs = [(np.asarray(value), np.asarray(exact[0])), *zip(gradients, exact[1])]
     found = [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs]
     return found[0], max(found[1:], default=None)
 
 
-def set_up(framework, outputs, method, exact):
-    """Makes a row: `(call, facts)`."""
+def set_up(framework, shape, outputs, method, exact):
+    """Make a row: return `(call, facts)`."""
     start = time.perf_counter()
-    call, costs = ROWS[framework](outputs, method)
+    call, costs = ROWS[framework](shape, outputs, method)
     value, gradients = call()
     first = time.perf_counter() - start
     evaluations, accepted, rejected = costs()
@@ -348,210 +370,148 @@ def set_up(framework, outputs, method, exact):
 
 
 def time_turn(call):
-    """The median seconds of the calls of one turn."""
+    """Return the median seconds of the calls of one turn."""
     call()
     seconds, begin = [], time.perf_counter()
     while not seconds or time.perf_counter() - begin < TURN:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(harness.seconds(call))
     return statistics.median(seconds)
 
 
-def serve(framework, threads):
-    """The worker: answers requests from standard input, until it closes."""
-    # Whatever the frameworks print must not get among the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+def start(framework, threads):
+    """Set up a framework in its worker: return `None`, and what answers requests."""
     if threads is not None:
         limit_threads(framework, threads)
-    ROWS[framework](1, None)[0]()  # Thrown away: the start of the libraries is no row's.
-    answers.write("null\n")
+    ROWS[framework](SHAPES["small"], 1, None)[0]()  # The start of the libraries is no row's.
     calls = {}
-    for line in sys.stdin:
-        kind, outputs, method, exact = json.loads(line)
+
+    def answer(request):
+        kind, name, outputs, method, exact = request
         if kind == "reference":
-            value, gradients = reference(outputs)
-            answer = value, [g.tolist() for g in gradients]
-        elif kind == "set_up":
-            calls[outputs, method], answer = set_up(framework, outputs, method, exact)
-        else:
-            answer = time_turn(calls[outputs, method])
-        answers.write(json.dumps(answer) + "\n")
+            value, gradients = reference(SHAPES[name], outputs)
+            return value, [g.tolist() for g in gradients]
+        if kind == "set_up":
+            call, facts = set_up(framework, SHAPES[name], outputs, method, exact)
+            calls[name, outputs, method] = call
+            return facts
+        return time_turn(calls[name, outputs, method])
+
+    return None, answer
 
 
-class Worker:
-    """A framework in a process of its own."""
-
-    def __init__(self, framework, threads):
-        self.framework = framework
-        # Open as long as the process, which writes to it.
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        arguments = ["--worker", framework]
-        if threads is not None:
-            arguments += ["--threads", str(threads)]
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env={"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, **NO_GPU},
-        )
-        self.read()  # Until it is ready; the next one must not start while this one does.
-
-    def read(self):
-        """The next answer."""
-        line = self.process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self.process.wait()
-        self.errors.seek(0)
-        sys.exit(
-            f"{self.errors.read()}\nThe framework {self.framework!r} failed; its output is above. "
-            "The packages that it needs come with: pip install -e '.[benchmarks]'"
-        )
-
-    def ask(self, kind, outputs, method=None, exact=None):
-        """The answer to a request; nobody else runs until it is there."""
-        self.process.stdin.write(json.dumps([kind, outputs, method, exact]) + "\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self):
-        """Ends the process."""
-        self.process.kill()
-        self.process.wait()
-
-
-def rows_of(case):
-    """The rows of a case: `(framework, method)`."""
-    _, gradient = case
-    return [(f, m) for f, methods in METHODS.items() for m in (methods if gradient else (None,))]
-
-
-def compare(threads, warmup, repeats):
-    """Sets up and times all rows: a list of dicts."""
-    workers, results = {}, []
-    try:
-        for framework in METHODS:
-            workers[framework] = Worker(framework, threads)
-        exact = {n: workers["torchdiffeq"].ask("reference", n) for n in {n for n, _ in CASES}}
-        for case in CASES:
-            for framework, method in rows_of(case):
-                facts = workers[framework].ask("set_up", case[0], method, exact[case[0]])
-                row = {"outputs": case[0], "framework": framework, "method": method}
-                results.append({**row, **facts, "seconds": []})
+def compare(shapes, warmup, repeats):
+    """Set up and time all rows: return a list of dicts."""
+    results = []
+    with contextlib.ExitStack() as stack:
+        workers = {
+            framework: stack.enter_context(harness.Worker(framework, environment=harness.NO_GPU))
+            for framework in METHODS
+        }
+        for shape in shapes:
+            exact = {
+                outputs: workers["torchdiffeq"].ask(["reference", shape, outputs, None, None])
+                for outputs in {outputs for outputs, _ in CASES}
+            }
+            for outputs, gradient in CASES:
+                for framework, methods in METHODS.items():
+                    for method in methods if gradient else (None,):
+                        facts = workers[framework].ask(
+                            ["set_up", shape, outputs, method, exact[outputs]]
+                        )
+                        row = {"shape": shape, "outputs": outputs, "framework": framework}
+                        results.append({**row, "method": method, **facts})
         check(results)
-        for case in CASES:
-            rows = [r for r in results if (r["outputs"], r["method"] is not None) == case]
-            for turn in range(warmup + repeats):
-                for row in rows:
-                    arguments = row["outputs"], row["method"]
-                    seconds = workers[row["framework"]].ask("turn", *arguments)
-                    if turn >= warmup:
-                        row["seconds"].append(seconds)
-                    time.sleep(PAUSE)
-        return results
-    finally:
-        for worker in workers.values():
-            worker.close()
+        for rows in tables_of(results):
+            turns = {
+                i: functools.partial(
+                    workers[row["framework"]].ask,
+                    ["turn", row["shape"], row["outputs"], row["method"], None],
+                )
+                for i, row in enumerate(rows)
+            }
+            for i, seconds in harness.take_turns(turns, warmup, repeats).items():
+                rows[i]["seconds"] = seconds
+    return results
+
+
+def tables_of(results):
+    """Return the rows of each table, a list of lists."""
+    found = {}
+    for row in results:
+        key = row["shape"], row["outputs"], row["method"] is not None
+        found.setdefault(key, []).append(row)
+    return list(found.values())
 
 
 def check(results):
-    """Exits if a row is far from the exact solution."""
-    wrong = [
-        f"{name(row)}, {row['outputs']} output(s): {row['value_error']}, {row['gradient_error']}"
-        for row in results
-        # Not `>`: that would let NaN pass.
-        if not (
-            row["value_error"] <= VALUE_TOLERANCE
-            and (row["method"] is None or row["gradient_error"] <= GRADIENT_TOLERANCE)
-        )
-    ]
+    """Exit if a row is far from the exact solution."""
+    wrong = []
+    for row in results:
+        tolerance = SHAPES[row["shape"]].tolerance
+        errors = row["value_error"] / VALUE_ERROR, (row["gradient_error"] or 0.0) / GRADIENT_ERROR
+        if not max(errors) <= tolerance:  # `>` would let NaN pass.
+            errors = f"{row['value_error']}, {row['gradient_error']}"
+            wrong.append(f"{row['shape']}, {name(row)}, {row['outputs']} output(s): {errors}")
     if wrong:
-        message = "\n".join(wrong)
         sys.exit(
-            f"Relative errors of the value above {VALUE_TOLERANCE:g} or of the gradient above "
-            f"{GRADIENT_TOLERANCE:g}:\n{message}"
+            f"Relative errors of the value above {VALUE_ERROR:g} tolerances or of the gradient "
+            f"above {GRADIENT_ERROR:g}:\n" + "\n".join(wrong)
         )
 
 
 def name(row):
-    """The row's name in the tables."""
+    """Return the row's name in the tables."""
     return row["framework"] + (f", {row['method']}" if row["method"] else "")
 
 
+def title(row):
+    """Return the name of the row's table."""
+    outputs = f"{row['outputs']} output{'s' if row['outputs'] > 1 else ''}"
+    return f"{row['shape']}, {outputs}"
+
+
+def table_ratios(rows):
+    """Return the medians of a table's rows by that of diffrax's faster row."""
+    medians = [statistics.median(row["seconds"]) for row in rows]
+    base = min(m for row, m in zip(rows, medians) if row["framework"] == "diffrax")
+    return [median / base for median in medians]
+
+
+def ratios(results):
+    """Return the ratios of tfnode's rows, by name."""
+    return {
+        f"{title(row)}, {row['method'] or 'forward'}": ratio
+        for rows in tables_of(results)
+        for row, ratio in zip(rows, table_ratios(rows))
+        if row["framework"] == "tfnode"
+    }
+
+
 def table(rows):
-    """A case as Markdown; ratios are to diffrax's faster row."""
-    base = min(statistics.median(r["seconds"]) for r in rows if r["framework"] == "diffrax")
-    gradient = rows[0]["method"] is not None
+    """Return a table as Markdown."""
     lines = []
-    for row in rows:
-        low, middle, high = quartiles(row["seconds"])
+    for row, ratio in zip(rows, table_ratios(rows)):
         steps = "-" if row["accepted"] is None else f"{row['accepted']} + {row['rejected']}"
-        line = [
-            name(row),
-            f"{1e3 * middle:.2f}",
-            f"{1e3 * low:.2f} to {1e3 * high:.2f}",
-            f"{middle / base:.2f}",
-            str(row["evaluations"]),
-            steps,
-            f"{row['first_seconds']:.1f}",
-            f"{row['value_error']:.0e}",
-        ]
-        lines.append([*line, f"{row['gradient_error']:.0e}"] if gradient else line)
-    columns = [
-        f"{rows[0]['outputs']} output{'s' if rows[0]['outputs'] > 1 else ''}",
-        "median ms",
-        "quartiles",
-        "ratio",
-        "evaluations",
-        "steps",
-        "first s",
-        "error",
-    ]
-    return common.markdown([*columns, "gradient's"] if gradient else columns, lines)
+        line = [name(row), *harness.milliseconds(row["seconds"], 2), f"{ratio:.2f}"]
+        line += [str(row["evaluations"]), steps, f"{row['first_seconds']:.1f}"]
+        errors = [row["value_error"], *([row["gradient_error"]] if row["method"] else [])]
+        lines.append([*line, *(f"{error:.0e}" for error in errors)])
+    columns = [title(rows[0]), "median ms", "quartiles", "ratio", "evaluations", "steps"]
+    columns += ["first s", "error", *(["gradient's"] if rows[0]["method"] else [])]
+    return harness.markdown(columns, lines)
 
 
 def main():
-    """Parses the flags and prints the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=positive, help="default: what each framework takes")
-    parser.add_argument("--warmup", type=positive, default=5, help="turns that do not count")
-    parser.add_argument("--repeats", type=positive, default=30)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    threads = arguments.threads
-
-    cpus = common.available_cpus()
-    facts = common.machine()
-    if threads is not None:
-        if threads > len(cpus):
-            parser.error(f"--threads={threads}, but there are {len(cpus)} processors.")
-        if threads < len(cpus) and hasattr(os, "sched_setaffinity"):
-            # A framework's helper threads would otherwise have the other processors.
-            os.sched_setaffinity(0, cpus[:threads])
+    """Parse the flags and print the tables."""
+    parser = harness.parser(__doc__, threads=None, warmup=5, repeats=30)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    arguments = harness.parse(parser)
     if arguments.worker:
-        serve(arguments.worker, threads)
+        harness.serve(lambda: start(arguments.worker, arguments.threads))
         return
-
-    results = compare(threads, arguments.warmup, arguments.repeats)
-    for case in CASES:
-        rows = [r for r in results if (r["outputs"], r["method"] is not None) == case]
-        print(table(rows), end="\n\n")
-    print(f"{arguments.repeats} repeats. {common.footer(facts, threads or 'default')}")
-    if arguments.json:
-        settings = {
-            "threads": threads,
-            "warmup": arguments.warmup,
-            "repeats": arguments.repeats,
-            "machine": facts,
-        }
-        common.write_json(arguments.json, {**settings, "results": results})
+    results = compare(arguments.shapes, arguments.warmup, arguments.repeats)
+    tables = [table(rows) for rows in tables_of(results)]
+    harness.report(arguments, tables, {"results": results}, ratios(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Error against evaluations of the vector field, over the problems of DETEST.
+"""Measure error against evaluations of the vector field, over the problems of DETEST.
 
 Command: python benchmarks/work_precision.py --plot work_precision.png
 
@@ -25,13 +25,12 @@ TFP's errors stop falling at 1e-8 or so since it rounds its coefficients to floa
 Evaluations, unlike times, do not mind a machine that is busy.
 """
 
-import argparse
 import functools
 import pathlib
 import sys
 
-import common
 import diffrax
+import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +55,7 @@ ALLOWED, COUNTED = 100.0, (1e-3, 1e-6, 1e-9)
 
 @functools.cache
 def reference(key):
-    """The state at the end."""
+    """Return the state at the end."""
     problem = PROBLEMS[key]
     found = solve_ivp(
         problem.field(np), problem.times, problem.y0, "DOP853", rtol=2.3e-14, atol=1e-15
@@ -65,15 +64,15 @@ def reference(key):
 
 
 class Failed(Exception):
-    """A solver gave up."""
+    """The end of a solver that gave up."""
 
 
-# What follows are functions of a tolerance that return functions of a problem's name, which
-# return the state at the end and the number of evaluations, or raise `Failed`.
+# Each solver is a function of a tolerance. It returns a function of a problem's name, which
+# returns the state at the end and the number of evaluations, or raises `Failed`.
 
 
 def _tensorflow(integrate):
-    """`integrate(field, y0)` traced once for all problems.
+    """Trace `integrate(field, y0)` once for all problems.
 
     Args:
         integrate: Returns the final state and the number of evaluations.
@@ -101,7 +100,7 @@ def _tensorflow(integrate):
 
 
 def tfnode_solver(name, tolerance):
-    """A solver of this package."""
+    """Return a solver of this package."""
     method = type(tfnode.solvers.get(name))(rtol=tolerance, atol=tolerance, max_steps=MAX_STEPS)
 
     def integrate(field, y0):
@@ -112,7 +111,7 @@ def tfnode_solver(name, tolerance):
 
 
 def tfp_solver(tolerance):
-    """The Dormand-Prince method of TensorFlow Probability."""
+    """Return the Dormand-Prince method of TensorFlow Probability."""
     method = tfp.math.ode.DormandPrince(rtol=tolerance, atol=tolerance, max_num_steps=MAX_STEPS)
 
     def integrate(field, y0):
@@ -123,7 +122,7 @@ def tfp_solver(tolerance):
 
 
 def scipy_solver(name, tolerance):
-    """A method of `scipy.integrate.solve_ivp`."""
+    """Return a method of `scipy.integrate.solve_ivp`."""
 
     def solve(key):
         problem = PROBLEMS[key]
@@ -138,29 +137,29 @@ def scipy_solver(name, tolerance):
 
 
 class TorchArrays:
-    """The functions that the problems use, by torch, where they are called otherwise."""
+    """The functions that the problems use, under the names that the problems call them."""
 
     sqrt, sin, cos = torch.sqrt, torch.sin, torch.cos
     stack, reshape, einsum = torch.stack, torch.reshape, torch.einsum
 
     @staticmethod
     def add(x, y):
-        """The sum of a tensor and a NumPy array or number."""
+        """Return the sum of a tensor and a NumPy array or number."""
         return x + torch.as_tensor(y)
 
     @staticmethod
     def multiply(x, y):
-        """The product of a tensor and a NumPy array or number."""
+        """Return the product of a tensor and a NumPy array or number."""
         return x * torch.as_tensor(y)
 
     @staticmethod
     def pad(x, widths):
-        """A vector with zeros before and after it."""
+        """Return a vector with zeros before and after it."""
         return torch.nn.functional.pad(x, widths[0])
 
 
 def torchdiffeq_solver(tolerance):
-    """The dopri5 of torchdiffeq."""
+    """Return the dopri5 of torchdiffeq."""
 
     def solve(key):
         field = PROBLEMS[key].field(TorchArrays)
@@ -231,7 +230,7 @@ _diffrax_problem = functools.cache(DiffraxProblem)  # Compiled once for all tole
 
 
 def diffrax_solver(tolerance):
-    """The Dopri5 of diffrax."""
+    """Return the Dopri5 of diffrax."""
     return lambda key: _diffrax_problem(key)(tolerance)
 
 
@@ -246,7 +245,7 @@ SOLVERS = {
     "SciPy RK45": functools.partial(scipy_solver, "RK45"),
     "SciPy DOP853": functools.partial(scipy_solver, "DOP853"),
 }
-# What is compared at equal error: the same method in other libraries, or the like.
+# Pairs to compare at equal error: the same method in other libraries, or a similar one.
 COMPARISONS = (
     ("tfnode dopri5", "torchdiffeq dopri5"),
     ("tfnode dopri5", "TFP DormandPrince"),
@@ -258,7 +257,7 @@ COMPARISONS = (
 
 
 def measure(name, tolerances, problems):
-    """Runs one solver.
+    """Run one solver.
 
     Returns:
         For each problem a list with one `[evaluations, error]` for each tolerance, `None` where
@@ -281,7 +280,7 @@ def measure(name, tolerances, problems):
 
 
 def means(found, i):
-    """Geometric means over the problems for tolerance `i`, and how many runs failed.
+    """Average over the problems for tolerance `i`, geometrically, and count the failures.
 
     Returns:
         `(evaluations, error, failures)`, the first two NaN where all failed.
@@ -292,7 +291,7 @@ def means(found, i):
 
 
 def _curve(runs):
-    """Logarithms of the errors, rising, and the least evaluations that achieve them."""
+    """Return logarithms of the errors, rising, and of the least evaluations for them."""
     points = sorted(run for run in runs if run is not None and run[1] <= LARGEST_ERROR)
     if len(points) < 2:
         return None
@@ -302,7 +301,7 @@ def _curve(runs):
 
 
 def ratios(ours, theirs, levels=25):
-    """Evaluations of one solver over those of another at equal error, for each problem.
+    """Divide the evaluations of one solver by those of another at equal error, by problem.
 
     Args:
         ours, theirs: What `measure` returned.
@@ -328,7 +327,7 @@ def ratios(ours, theirs, levels=25):
 
 
 def table(results, tolerances):
-    """The means as Markdown."""
+    """Return the means as Markdown."""
     columns = ("error / evaluations", *[f"{tolerance:.0e}" for tolerance in tolerances])
     rows = []
     for name, found in results.items():
@@ -338,22 +337,22 @@ def table(results, tolerances):
             cell = f"{error:.1e} / {evaluations:,.0f}"
             cells.append(cell + (f" ({failures} failed)" if failures else ""))
         rows.append((name, *cells))
-    return common.markdown(columns, rows)
+    return harness.markdown(columns, rows)
 
 
 def comparison_table(comparisons):
-    """The ratios as Markdown."""
+    """Return the ratios as Markdown."""
     columns = ("evaluations at equal error", "ratio", "least", "most", "problems")
     rows = []
     for pair, found in comparisons.items():
         least, most = min(found, key=found.get), max(found, key=found.get)
         numbers = [f"{found[least]:.2f} ({least})", f"{found[most]:.2f} ({most})", str(len(found))]
         rows.append((pair, f"{mean(found):.3f}", *numbers))
-    return common.markdown(columns, rows)
+    return harness.markdown(columns, rows)
 
 
 def within_table(results, tolerances):
-    """How many problems end within `ALLOWED` tolerances of the reference, as Markdown."""
+    """Count the problems that end within `ALLOWED` tolerances of the reference, as Markdown."""
     chosen = [
         i for i, t in enumerate(tolerances) if np.isclose(t, COUNTED, rtol=1e-6, atol=0).any()
     ]
@@ -368,16 +367,16 @@ def within_table(results, tolerances):
             cells.append(len(found) - len(missed))
         total = f"{sum(cells)} of {len(found) * len(chosen)}"
         rows.append((name, *map(str, cells), total, " ".join(sorted(beyond)) or "-"))
-    return common.markdown(columns, rows)
+    return harness.markdown(columns, rows)
 
 
 def mean(found):
-    """The geometric mean over the problems."""
+    """Return the geometric mean over the problems."""
     return float(np.exp(np.mean(np.log(list(found.values())))))
 
 
 def plot(results, tolerances, path):
-    """Writes the diagram: all problems large, each class small."""
+    """Write the diagram: all problems large, each class small."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -406,23 +405,18 @@ def plot(results, tolerances, path):
 
 
 def main():
-    """Parses the flags and prints the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the flags and print the tables."""
+    parser = harness.parser(__doc__)
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument(
-        "--tolerances", nargs="+", type=float, default=[10.0**-i for i in range(3, 11)]
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
+    default = [10.0**-i for i in range(3, 11)]
+    parser.add_argument("--tolerances", nargs="+", type=float, default=default)
     parser.add_argument("--plot", metavar="FILE", help="write a diagram there, a PNG")
-    arguments = parser.parse_args()
+    arguments = harness.parse(parser)
     jax.config.update("jax_enable_x64", True)
-
-    results = {}
+    results, tolerances = {}, arguments.tolerances
     for name in arguments.solvers:
-        results[name] = measure(name, arguments.tolerances, arguments.problems)
+        results[name] = measure(name, tolerances, arguments.problems)
         print(f"{name}: done", file=sys.stderr)
     comparisons = {
         f"{ours} / {theirs}": ratios(results[ours], results[theirs])
@@ -430,31 +424,29 @@ def main():
         if ours in results and theirs in results
     }
     comparisons = {pair: found for pair, found in comparisons.items() if found}
-    print(table(results, arguments.tolerances))
-    print(f"\n{comparison_table(comparisons)}")
-    print(f"\n{within_table(results, arguments.tolerances)}")
-    names = ", ".join(f"{name} {version}" for name, version in common.versions().items())
-    print(f"\n{len(arguments.problems)} problems. Versions: {names}.")
+    runs = [
+        {"solver": name, "problem": key, "runs": runs}
+        for name, found in results.items()
+        for key, runs in found.items()
+    ]
+    means_of_ratios = {pair: mean(found) for pair, found in comparisons.items()}
+    summary = [
+        {"pair": pair, "ratio": ratio, "problems": comparisons[pair]}
+        for pair, ratio in means_of_ratios.items()
+    ]
+    harness.report(
+        arguments,
+        [
+            table(results, tolerances),
+            comparison_table(comparisons),
+            within_table(results, tolerances),
+        ],
+        {"comparisons": summary, "results": runs},
+        means_of_ratios,
+        f"{len(arguments.problems)} problems. ",
+    )
     if arguments.plot:
-        plot(results, arguments.tolerances, arguments.plot)
-    if arguments.json:
-        runs = [
-            {"solver": name, "problem": key, "runs": runs}
-            for name, found in results.items()
-            for key, runs in found.items()
-        ]
-        summary = [
-            {"pair": pair, "ratio": mean(found), "problems": found}
-            for pair, found in comparisons.items()
-        ]
-        common.write_json(
-            arguments.json,
-            {
-                "tolerances": arguments.tolerances,
-                "comparisons": summary,
-                "results": runs,
-            },
-        )
+        plot(results, tolerances, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """What README and docs/ show: their Python runs, their links, commands and tables are right."""
 
+import importlib.util
 import json
 import pathlib
 import re
 
 import pytest
+
+import tfnode
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -44,9 +47,28 @@ def test_links(name):
         assert target.exists(), link
         if anchor and target.suffix == ".md":
             # Those of the API are the names of what it lists.
-            headings = re.findall(r"^(?:#+|:::) (.*)$", target.read_text(), re.M)
+            text = _api_page().on_page_markdown(target.read_text())
+            headings = re.findall(r"^#+ (.*)$", text, re.M) + re.findall(r'id="(.*)"', text)
             slugs = {re.sub(r"[^\w -]", "", x).strip().lower().replace(" ", "-") for x in headings}
             assert anchor in slugs.union(headings), link
+
+
+def test_api_has_all_public_names():
+    text = _api_page().on_page_markdown(TEXTS["docs/api.md"])
+    listed = re.findall(r"^::: (\S+)$", text, re.M)
+    for package in (tfnode, *(getattr(tfnode, name) for name in ("layers", "models", "callbacks"))):
+        for value in (getattr(package, name) for name in package.__all__):
+            if hasattr(value, "__qualname__"):
+                assert f"{value.__module__}.{value.__qualname__}" in listed
+    assert len(listed) == len(set(listed))
+
+
+def _api_page():
+    """Return the module that writes the API page."""
+    spec = importlib.util.spec_from_file_location("api_page", ROOT / "docs" / "api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pages

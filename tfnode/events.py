@@ -122,9 +122,9 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
 
 
 def _correction(event, time, y, slope, element):
-    """Return by how much the event's time moves with the event function: a zero, but for its gradient.
+    """Return a zero with the gradient of the event's time.
 
-    A step of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
+    It is a step of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
     """
     with tf.GradientTape() as tape:
         tape.watch([time, *y])

@@ -10,13 +10,28 @@ from tensorflow.python.eager import record
 from tensorflow.python.ops import handle_data_util
 
 # Operations that draw another number each time they run.
-RANDOM_OPERATIONS = frozenset(
-    """Multinomial NonDeterministicInts ParameterizedTruncatedNormal RandomGamma RandomPoisson
-    RandomPoissonV2 RandomShuffle RandomStandardNormal RandomUniform RandomUniformInt
-    RngReadAndSkip RngSkip StatefulRandomBinomial StatefulStandardNormal
-    StatefulStandardNormalV2 StatefulTruncatedNormal StatefulUniform StatefulUniformFullInt
-    StatefulUniformInt TruncatedNormal""".split()
-)
+RANDOM_OPERATIONS = {
+    "Multinomial",
+    "NonDeterministicInts",
+    "ParameterizedTruncatedNormal",
+    "RandomGamma",
+    "RandomPoisson",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "RngReadAndSkip",
+    "RngSkip",
+    "StatefulRandomBinomial",
+    "StatefulStandardNormal",
+    "StatefulStandardNormalV2",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "StatefulUniformFullInt",
+    "StatefulUniformInt",
+    "TruncatedNormal",
+}
 
 
 class VectorField:

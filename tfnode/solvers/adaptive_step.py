@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfnode.solvers import step_control
-from tfnode.solvers.failure import Caller, checked, compiled_by_xla, nan_where
+from tfnode.solvers.failure import USER, checked, compiled_by_xla, nan_where
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, dense_weights, increment, stages
@@ -150,7 +150,7 @@ class AdaptiveStep(RungeKutta):
         final_only=False,
         first_step=None,
         max_states=None,
-        caller=Caller(),
+        caller=USER,
         steps=None,
     ) -> Trajectory:
         y0 = list(y0)
@@ -315,7 +315,8 @@ class AdaptiveStep(RungeKutta):
         results = checked(
             results,
             failed,
-            f"{type(self).__name__} failed{caller.during}: the budget of steps is spent, the step is below the "
+            f"{type(self).__name__} failed{caller.during}: "
+            "the budget of steps is spent, the step is below the "
             "resolution of time, or the state or its derivative is not finite. Try looser "
             "tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
             "check the dynamics for NaN.",

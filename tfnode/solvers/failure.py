@@ -23,6 +23,9 @@ class Caller(NamedTuple):
         return t if self.origin is None else self.origin + t
 
 
+USER = Caller()
+
+
 def compiled_by_xla():
     """Return whether what is being traced is compiled by XLA; TensorFlow does not export this."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

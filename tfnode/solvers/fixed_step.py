@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfnode.solvers import step_control
-from tfnode.solvers.failure import Caller, checked, compiled_by_xla, finite
+from tfnode.solvers.failure import USER, checked, compiled_by_xla, finite
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, increment, stages
@@ -84,7 +84,7 @@ class FixedStep(RungeKutta):
         final_only=False,
         first_step=None,
         max_states=None,
-        caller=Caller(),
+        caller=USER,
     ) -> Trajectory:
         del first_step
         y0, quadratures = list(y0), list(quadratures)
@@ -188,7 +188,8 @@ class FixedStep(RungeKutta):
         states, quadratures = checked(
             [trajectory.states, trajectory.quadratures],
             failed,
-            f"{type(self).__name__} failed{caller.during}: the state or its derivative is not finite. Try more "
+            f"{type(self).__name__} failed{caller.during}: "
+            "the state or its derivative is not finite. Try more "
             "steps, float64, or a solver that chooses its steps, and check the initial state and "
             "the dynamics for NaN.",
             *facts,

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfnode.solvers.failure import Caller, checked
+from tfnode.solvers.failure import USER, checked
 from tfnode.solvers.trajectory import Stats, Trajectory
 
 
@@ -33,7 +33,7 @@ class Foreign:
         self.tolerances = solver._rtol, solver._atol
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None, caller=Caller()
+        self, field, y0, times, quadratures=(), final_only=False, first_step=None, caller=USER
     ) -> Trajectory:
         """As `RungeKutta.integrate`, without a record of the steps."""
         del first_step
@@ -60,7 +60,8 @@ class Foreign:
         states = checked(
             list(results.states),
             failed,
-            f"{self.solver.name} failed{caller.during}: the budget of steps is spent, because the tolerances are "
+            f"{self.solver.name} failed{caller.during}: "
+            "the budget of steps is spent, because the tolerances are "
             "too tight for it or the state or its derivative is not finite. Try looser tolerances, "
             "a larger budget or float64, and check the dynamics for NaN.",
             "on the way to the time",

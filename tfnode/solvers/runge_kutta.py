@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfnode.solvers.failure import Caller
+from tfnode.solvers.failure import USER
 from tfnode.solvers.tableau import ButcherTableau
 from tfnode.solvers.trajectory import Trajectory
 
@@ -56,7 +56,7 @@ class RungeKutta(tfp.math.ode.Solver):
         final_only=False,
         first_step=None,
         max_states=None,
-        caller=Caller(),
+        caller=USER,
     ) -> Trajectory:
         """Integrates from `times[0]` through `times[-1]`, in either direction.
 
