@@ -24,7 +24,7 @@ def odeint(
     gradient: Any = None,
     return_stats: bool = False,
 ) -> Any:
-    """Solves the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
+    """Solve the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
 
     Args:
         func: A callable, a Keras layer or a Keras model, called as `func(t, y)` with `t` a
@@ -36,7 +36,9 @@ def odeint(
             its times in the dtype of the state, at least float32. Give a tensor, or a list
             with tensors in it, where gradients in the times are wanted.
         solver: A name, config or instance: see `tfnode.solvers`.
-        gradient: A name, config or instance: see `tfnode.gradients`.
+        gradient: A name, config or instance: see `tfnode.gradients`. `None` takes the exact
+            gradient of what was computed, 'checkpoint'; with a solver of TensorFlow
+            Probability, which does not tell its steps, 'adjoint'.
         return_stats: Whether to return the cost of the solve too.
 
     Returns:
@@ -44,10 +46,13 @@ def odeint(
         `return_stats`, `(states, stats)` where `stats` is a NamedTuple of scalar int32
         tensors `num_evaluations`, `num_steps`, `num_rejected`.
 
+    The dynamics are traced once a solve. What they draw by `keras.random` is fixed for the solve.
+
     Raises:
         ValueError: If the arguments do not fit: unknown solver or gradient, or two that do not
             go together, times that are not 1-D, too few or not monotonic, a derivative unlike
-            the state.
+            the state; if the dynamics draw by `tf.random`, or hold plain batch normalisation
+            in training.
         TypeError: If a state or the times are not floating.
         tf.errors.InvalidArgumentError: If times known only at run time are not monotonic, or
             if the solve fails, see `tfnode.solvers`; XLA has no assertions: there the states

@@ -49,8 +49,9 @@ class Adjoint(Gradient):
     Args:
         solver: The solver of the backward solve, with tolerances of its own: a name, config
             or instance, see `tfnode.solvers`. `None` for that of the forward solve.
-        max_reconstruction_error: The largest root mean square of the difference, in units of
-            `atol + rtol * |y|`, a positive number; `None` for no check, and no warning.
+        max_reconstruction_error: The largest Euclidean norm of the difference in tolerances,
+            that is in units of `atol * sqrt(size) + rtol * norm(y)`, with those of the forward
+            and the backward solver added. A positive number; `None` for no check and no warning.
 
     Raises:
         ValueError: If `max_reconstruction_error` is out of range.
@@ -61,7 +62,7 @@ class Adjoint(Gradient):
     Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms* (2021).
     """
 
-    def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 100.0):
+    def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 50.0):
         limit = max_reconstruction_error
         number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
         if limit is not None and not (number and limit > 0.0):

@@ -34,10 +34,9 @@ class ReconstructionCheck:
         """Return the difference in tolerances, or relative with fixed steps, and its time."""
         if self._fixed:
             return relative_distance(found, stored), t
-        ratios = [(x - y) / (self._atol + self._rtol * tf.abs(y)) for x, y in zip(found, stored)]
-        size = tf.add_n([tf.cast(tf.size(x), tf.float32) for x in ratios])
-        squares = tf.add_n([tf.cast(tf.reduce_sum(x * x), tf.float32) for x in ratios])
-        return tf.sqrt(squares / tf.maximum(size, 1.0)), t
+        size = tf.add_n([tf.cast(tf.size(x), tf.float32) for x in stored])
+        tolerance = self._atol * tf.sqrt(size) + self._rtol * norm(stored)
+        return norm([x - y for x, y in zip(found, stored)]) / tolerance, t
 
     def worse(self, one: tuple, other: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the larger of two differences, with its time."""
@@ -98,9 +97,9 @@ class ReconstructionCheck:
 
 def relative_distance(found: list, expected: list) -> tf.Tensor:
     """Return the Euclidean distance of two lists of tensors, relative to the second."""
+    return tf.math.divide_no_nan(norm([x - y for x, y in zip(found, expected)]), norm(expected))
 
-    def norm(tensors):
-        return tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(x * x), tf.float32) for x in tensors]))
 
-    difference = [x - y for x, y in zip(found, expected)]
-    return tf.math.divide_no_nan(norm(difference), norm(expected))
+def norm(tensors: list) -> tf.Tensor:
+    """Return the Euclidean norm of a list of tensors, a float32 scalar."""
+    return tf.sqrt(tf.add_n([tf.cast(tf.reduce_sum(x * x), tf.float32) for x in tensors]))

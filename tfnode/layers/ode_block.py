@@ -35,7 +35,8 @@ class ODEBlock(keras.layers.Layer):
             `dynamics(y)` if it is a layer with one input. Its output has the shape of `y`. The
             Keras variables that a plain callable reads become weights of the block.
         solver: A name, config or instance: see `tfnode.solvers`.
-        gradient: A name, config or instance: see `tfnode.gradients`.
+        gradient: A name, config or instance: see `tfnode.gradients`. `None` is the exact
+            gradient, as in `tfnode.odeint`.
         times: At least two numbers, strictly increasing or decreasing.
         return_sequences: Whether to return the states at all `times` or the last one.
         regularizers: A sequence of `tfnode.regularizers`, whose integral along the path is
