@@ -172,10 +172,10 @@ def test_no_loss_and_no_noise_without_training(training):
     ids=["rk4", "dopri5", "tsit5", "dopri8"],
 )
 def test_gradient_against_finite_differences(gradient, solver, sequences):
-    w = tf.Variable(RNG.normal(size=(4, 3)))
+    w = keras.Variable(RNG.normal(size=(4, 3)), dtype="float64")
 
     def dynamics(t, y):
-        return tf.tanh(y @ w[:3] + t * w[3])
+        return tf.tanh(y @ w.value[:3] + t * w.value[3])
 
     block = ODEBlock(
         dynamics,
@@ -199,7 +199,7 @@ def test_gradient_against_finite_differences(gradient, solver, sequences):
     def derivative():
         with tf.GradientTape() as tape:
             result = value()
-        return tape.gradient(result, [w, x, times])
+        return tape.gradient(result, [w.value, x, times])
 
     for variable, result in zip((w, x, times), derivative()):
         at, direction = variable.numpy(), RNG.normal(size=variable.shape)

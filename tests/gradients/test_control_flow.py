@@ -180,8 +180,8 @@ def test_map_fn_over_samples():
     decay = np.exp(-RATE * spans.numpy())
     for gradient in GRADIENTS:
         by_rate, by_spans = run(gradient)
-        np.testing.assert_allclose(by_rate, -(spans.numpy() * decay).sum(), rtol=1e-5)
-        np.testing.assert_allclose(by_spans, -RATE * decay, rtol=1e-6)
+        np.testing.assert_allclose(by_rate, -(spans.numpy() * decay).sum(), rtol=1e-4)
+        np.testing.assert_allclose(by_spans, -RATE * decay, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
