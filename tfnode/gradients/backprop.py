@@ -23,6 +23,7 @@ class Backprop(Gradient):
     Exact: the gradient of the discrete solution, to rounding. Higher derivatives: yes; under
     XLA in float32 alone, of fixed steps that are all in one interval or one in each, or of
     adaptive steps between two times. Others are mostly an error of TensorFlow's own there.
+    A Jacobian through adaptive steps needs `tape.jacobian(..., experimental_use_pfor=False)`.
     When not to use: with many steps, or a vector field whose activations are large;
     under XLA where the number of steps is known only at run time; with BDF, whose Newton
     iterations stop long before their derivatives have converged.
