@@ -183,7 +183,8 @@ def test_settings_from_a_config_dict(config):
     ids=str,
 )
 def test_settings_of_the_block(config, changes):
-    Settings.read(override(config, changes))
+    settings = Settings.read(override(config, changes))
+    assert all(getattr(settings.model, k.removeprefix("model.")) == v for k, v in changes.items())
 
 
 @pytest.mark.parametrize(
