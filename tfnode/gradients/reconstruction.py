@@ -36,7 +36,8 @@ class ReconstructionCheck:
             return relative_distance(found, stored), t
         size = tf.add_n([tf.cast(tf.size(x), tf.float32) for x in stored])
         tolerance = self._atol * tf.sqrt(size) + self._rtol * norm(stored)
-        return norm([x - y for x, y in zip(found, stored)]) / tolerance, t
+        difference = norm([x - y for x, y in zip(found, stored)])
+        return tf.math.divide_no_nan(difference, tolerance), t  # An empty batch has no tolerance.
 
     def worse(self, one: tuple, other: tuple) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the larger of two differences, with its time."""
