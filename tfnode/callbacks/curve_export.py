@@ -59,7 +59,11 @@ class CurveExport(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        assert self.rows is not None
+        if self.rows is None:
+            raise RuntimeError(
+                "CurveExport learns of an epoch's end before its beginning. Give it to `fit`, or "
+                "call its methods in the order in which `fit` does."
+            )
         row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
         row["learning_rate"] = last_learning_rate(self.model.optimizer)

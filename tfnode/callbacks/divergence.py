@@ -130,10 +130,9 @@ class Divergence(keras.callbacks.Callback):
 
     def _find(self, last: int) -> tuple[int, str] | None:
         """Take the last steps again; return the step that broke and the cause, or `None`."""
-        if self.model.distribute_strategy.num_replicas_in_sync > 1:
+        if self._kept is None:
             return last, "The cause is only looked for in runs on one device."
         print("Looking for the cause.", flush=True)
-        assert self._kept is not None
         first, values = self._kept
         checkpoint.assign(self.model, values)
         bad = not_finite(self.model)

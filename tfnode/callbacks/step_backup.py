@@ -88,7 +88,8 @@ class StepBackup(keras.callbacks.Callback):
         if not logs:  # The step is skipped.
             return
         if self._sums is not None:
-            self._add_sums()
+            self._add_sums(*self._sums)
+            self._sums = None
         now, step = time.monotonic(), batch + 1
         if step == self.params["steps"] or now - self._saved < self.seconds:
             return
@@ -109,10 +110,8 @@ class StepBackup(keras.callbacks.Callback):
         self.elapsed = 0.0
         self.path.unlink(missing_ok=True)
 
-    def _add_sums(self) -> None:
+    def _add_sums(self, metrics: np.ndarray, costs: np.ndarray) -> None:
         """Add the sums of before after the first step, in which Keras makes the metrics."""
-        assert self._sums is not None
-        (metrics, costs), self._sums = self._sums, None
         if metrics.shape != _metrics(self.model).shape or costs.shape != _costs(self.model).shape:
             raise checkpoint.CheckpointError(
                 f"The checkpoint {self.path} is that of other metrics. {REMEDY}"

@@ -10,6 +10,7 @@ from tfnode.gradients.base import Gradient, Request
 from tfnode.gradients.tapes import cut, recorded
 from tfnode.problem import Problem
 from tfnode.solvers.failure import Caller
+from tfnode.solvers.progress import Steps
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -63,7 +64,7 @@ class Backprop(Gradient):
         return [*trajectory.states, *trajectory.quadratures], trajectory.stats
 
 
-def _accepted_steps(problem: Problem, request: Request) -> Any:
+def _accepted_steps(problem: Problem, request: Request) -> Steps:
     """Solve without a gradient, and return the record of the accepted steps.
 
     A gradient must not go through rejected steps: where one left the domain of the dynamics its
@@ -81,4 +82,4 @@ def _accepted_steps(problem: Problem, request: Request) -> Any:
         )
     with tf.control_dependencies(trajectory.states[:1]):
         # The error of a failed solve comes before any gradient.
-        return cut((trajectory.record, trajectory.stats))
+        return cut(Steps(trajectory.record, trajectory.stats))

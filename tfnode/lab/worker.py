@@ -9,10 +9,13 @@ import pathlib
 import subprocess
 import sys
 import threading
+from typing import IO, cast
 
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
 from tfnode.runs.errors import TrainingError
+
+STDIN = 0  # The file descriptor.
 
 
 def start(
@@ -54,9 +57,9 @@ def start(
             env=environment,
             text=True,
         )
-    assert process.stdin is not None
-    process.stdin.write(f"{json.dumps(task)}\n")
-    process.stdin.flush()  # It stays open: see `_end_with_parent`.
+    stdin = cast(IO[str], process.stdin)
+    stdin.write(f"{json.dumps(task)}\n")
+    stdin.flush()  # It stays open: see `_end_with_parent`.
     return process
 
 
@@ -92,8 +95,7 @@ def main() -> int:
 def _end_with_parent() -> None:
     """End this process when the pipe to the one that started it breaks."""
     # A thread may not hold the lock of `sys.stdin` when Python ends, so the file itself is read.
-    assert sys.__stdin__ is not None
-    while os.read(sys.__stdin__.fileno(), 1):
+    while os.read(STDIN, 1):
         pass
     os._exit(1)
 

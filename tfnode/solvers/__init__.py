@@ -10,11 +10,11 @@ from typing import Any
 from tfnode import registry
 
 _MODULES = {
-    "Euler": "fixed_step",
-    "Midpoint": "fixed_step",
-    "Heun": "fixed_step",
-    "RK4": "fixed_step",
-    "RK38": "fixed_step",
+    "Euler": "fixed_methods",
+    "Midpoint": "fixed_methods",
+    "Heun": "fixed_methods",
+    "RK4": "fixed_methods",
+    "RK38": "fixed_methods",
     "Heun21": "adaptive_methods",
     "Bosh3": "adaptive_methods",
     "Dopri5": "adaptive_methods",

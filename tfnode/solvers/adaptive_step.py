@@ -1,76 +1,16 @@
 """Explicit Runge-Kutta solvers that choose their own steps."""
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfnode.solvers import step_control
 from tfnode.solvers.failure import USER, checked, compiled_by_xla, nan_where
+from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.runge_kutta import RungeKutta
 from tfnode.solvers.stages import add, dense_weights, increment, stages
 from tfnode.solvers.trajectory import Stats, Trajectory
-
-
-class Progress(NamedTuple):
-    """Where a solve is; everything that its loop carries.
-
-    The scalars are packed: under XLA every variable of a loop costs a kernel a step.
-    """
-
-    y: list
-    q: list
-    derivative: tuple  # The field at `(t, y)`, as it returned it.
-    clock: tf.Tensor  # The time; the size of the next step, without sign; see `ratio`.
-    counts: tf.Tensor  # The accepted and the rejected steps.
-
-    @property
-    def t(self):
-        """The time reached."""
-        return self.clock[0]
-
-    @property
-    def h(self):
-        """The size of the next step; 0 once it is below the resolution of time."""
-        return self.clock[1]
-
-    @property
-    def ratio(self):
-        """Error over tolerance of the last accepted step."""
-        return self.clock[2]
-
-    @property
-    def accepted(self):
-        """The number of accepted steps."""
-        return self.counts[0]
-
-    @property
-    def rejected(self):
-        """The number of rejected steps."""
-        return self.counts[1]
-
-    def with_step(self, h):
-        """Return the same place with another size of the next step."""
-        return self._replace(clock=tf.stack([self.t, h, self.ratio]))
-
-    def may_go_on(self, max_steps):
-        """Whether neither the budget of steps is spent nor the step too small."""
-        return (tf.reduce_sum(self.counts) < max_steps) & (self.h > 0.0)
-
-
-class Trial(NamedTuple):
-    """A step that was tried."""
-
-    t: tf.Tensor
-    h: tf.Tensor  # With sign.
-    y: list
-    q: list
-    ks: list  # The derivatives: those of the stages, then that at the end of the step.
-    last: tuple  # The field at `(t, y)`, as it returned it.
-    ratio: tf.Tensor
-    accept: tf.Tensor
-    lands: tf.Tensor
 
 
 class AdaptiveStep(RungeKutta):
@@ -153,10 +93,16 @@ class AdaptiveStep(RungeKutta):
         caller=USER,
         steps=None,
     ) -> Trajectory:
+        """Integrate as `RungeKutta.integrate` does.
+
+        Args:
+            steps: The `Steps` of an earlier solve of the same problem, which are taken again
+                and all accepted; or `None`.
+        """
         y0 = list(y0)
         span = times[-1] - times[0]
         if steps is not None:
-            first_step = tf.abs(steps[0].h[0])
+            first_step = tf.abs(steps.record.h[0])
         now, evaluations = self.start(field, times[0], y0, span, quadratures, first_step)
         lands_everywhere = self.tableau.dense is None and not final_only
         count = tf.shape(times)[0]
@@ -170,14 +116,14 @@ class AdaptiveStep(RungeKutta):
         def unfinished(now, reached, arrays, record):
             del reached, arrays, record
             if steps is not None:
-                return now.accepted < steps[1].num_steps
+                return now.accepted < steps.stats.num_steps
             return tf.not_equal(now.t, times[-1]) & now.may_go_on(self.max_steps)
 
         def body(now, reached, arrays, record):
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(times, [reached], [1])[0] if lands_everywhere else times[-1]
             if steps is not None:
-                now = now.with_step(tf.abs(tf.gather(steps[0].h, now.accepted)))
+                now = now.with_step(tf.abs(tf.gather(steps.record.h, now.accepted)))
             trial = self.try_step(field, now, end, tf.sign(span))
             if steps is not None:
                 trial = trial._replace(accept=tf.constant(True))
@@ -208,7 +154,7 @@ class AdaptiveStep(RungeKutta):
             quadratures,
             Stats(evaluations, now.accepted, now.rejected)
             if steps is None
-            else steps[1]._replace(num_evaluations=steps[1].num_evaluations + evaluations),
+            else steps.stats._replace(num_evaluations=steps.stats.num_evaluations + evaluations),
             now.h,
             recorder and recorder.finish(record),
             failed,
