@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
-from tensorflow.python.eager import record
+from tensorflow.python.eager import context, forwardprop_util, record
 from tensorflow.python.ops import handle_data_util
 
 # Operations that draw another number each time they run.
@@ -32,14 +32,16 @@ RANDOM_OPERATIONS = {
     "StatefulUniformInt",
     "TruncatedNormal",
 }
+PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
 
 class VectorField:
     """A vector field, traced once, as a function of all that it reads.
 
     A gradient method evaluates the field on the way back, too. By then the Keras layers in it
-    may have left their call context, and inside a loop its tensors belong to another iteration.
-    So the trace makes every tensor that the field reads an explicit input: see `bind`. No
+    may have left their call context, inside a loop its tensors belong to another iteration, and
+    variables may have other values. So the trace makes every tensor that the field reads an
+    explicit input, see `bind`, and the value that a Keras variable has now is such a tensor. No
     evaluation updates a Keras variable.
 
     Args:
@@ -48,12 +50,15 @@ class VectorField:
         y: List of tensors, for their shapes and dtypes.
 
     Attributes:
-        reads: List of tensors from outside that the field reads: values, and handles of
-            variables and of tensor arrays.
+        reads: List of tensors from outside that the field reads: values, and handles of tensor
+            arrays and of variables that are not Keras's.
         sources: Those of `reads` in which a gradient may be asked for, as
             `(position, variable or tensor)` pairs.
+        handles: The positions in `reads` of the handles of variables that the field depends on.
         lists: The handles of `TensorArray`s and the like among `reads`.
         dtypes: The set of the dtypes of all that the field computes.
+        python: The types of its operations that call Python, each with the set of the positions
+            in `[t, *y, *reads]` of what they depend on.
         updates: Whether an evaluation outside of this trace updates Keras variables.
         variables: The Keras variables that the field reads, but for the states of seeds.
         seeds: The states of Keras's seed generators that the field draws from, with the value
@@ -79,16 +84,21 @@ class VectorField:
         if drawn or scope.created:
             # Now with the seeds of this solve, and with the variables that the first trace made.
             traced, scope = _trace(function, signature, self.seeds)
-        _refuse_random_operations(traced.graph)
-        _refuse_batch_normalization(scope.updated.values())
+        updated = [v for v, _ in scope.updated.values() if not _is_seed(v)]
+        _refuse_batch_normalization(updated)
         self._function = traced
         self._size = len(y)
         self.reads = list(traced.captured_inputs)
-        self.sources = _sources(self.reads, traced.graph.variables)
+        matters = _reach_outputs(traced)
+        _refuse_feedback(updated, {id(x) for x, used in zip(self.reads, matters) if used}, scope)
+        self.sources = _sources(self.reads, traced.graph.variables, scope.frozen)
+        self.handles = [i for i, x in enumerate(self.reads) if matters[i] and _is_variable(x)]
         self.lists = [x for x in self.reads if x.dtype == tf.variant]
-        operations = traced.graph.get_operations()
-        self.dtypes = {x.dtype for operation in operations for x in operation.outputs}
-        self.updates = any(not _is_seed(v) for v, _ in scope.updated.values())
+        self.dtypes = {x.dtype for op in traced.graph.get_operations() for x in op.outputs}
+        operations = _operations(traced.graph)
+        _refuse_random_operations(operations)
+        self.python = _python_calls(traced.graph, operations)
+        self.updates = bool(updated)
         self.variables = [v for v in scope.read.values() if not _is_seed(v)]
 
     def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
@@ -146,7 +156,14 @@ class PinnedSeeds(keras.StatelessScope):
 
 
 class _Watching(keras.StatelessScope):
-    """A scope that drops the updates of variables, and notes which are read and updated."""
+    """A scope in which variables have the values that they have around the trace.
+
+    It drops the updates of variables, and notes which are read and updated.
+
+    Attributes:
+        values: The tensors that stand for variables.
+        frozen: The set of the identities of those in which nobody may ask for a gradient.
+    """
 
     def __init__(self, seeds: list):
         super().__init__(seeds)
@@ -154,6 +171,11 @@ class _Watching(keras.StatelessScope):
         self.read: dict = {}
         self.updated: dict = {}
         self.created = False
+        self.values: dict = {}
+        self.frozen: set = set()
+        self._around = tf.compat.v1.get_default_graph().as_default
+        if tf.executing_eagerly():
+            self._around = context.eager_mode
 
     def add_update(self, update: tuple) -> None:
         variable, _ = update
@@ -164,7 +186,19 @@ class _Watching(keras.StatelessScope):
     def get_current_value(self, variable: keras.Variable) -> Any:
         self.read[id(variable)] = variable
         self.created |= variable._value is None
-        return super().get_current_value(variable)
+        value = super().get_current_value(variable)
+        if value is None and variable._value is not None:
+            value = self._value_around(variable)
+        return value
+
+    def _value_around(self, variable: keras.Variable) -> tf.Tensor:
+        if id(variable) not in self.values:
+            with self._around():
+                value = tf.identity(variable._value)
+                if not (variable._value.trainable or record.should_record_backprop([value])):
+                    self.frozen.add(id(value))
+            self.values[id(variable)] = value
+        return self.values[id(variable)]
 
     def updated_seeds(self) -> list:
         """Return the seeds that were drawn from, each with the number of draws."""
@@ -193,10 +227,15 @@ def _is_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
-def _refuse_random_operations(graph: tf.Graph) -> None:
+def _operations(graph: tf.Graph) -> set[str]:
+    """Return the types of the operations of a graph and of the functions in it."""
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    found = sorted({node.op for node in nodes} & RANDOM_OPERATIONS)
+    return {node.op for node in nodes}
+
+
+def _refuse_random_operations(operations: set[str]) -> None:
+    found = sorted(operations & RANDOM_OPERATIONS)
     if found:
         raise ValueError(
             "The dynamics draw from a random generator of TensorFlow, so that every evaluation "
@@ -207,9 +246,9 @@ def _refuse_random_operations(graph: tf.Graph) -> None:
         )
 
 
-def _refuse_batch_normalization(updated: Iterable) -> None:
+def _refuse_batch_normalization(updated: list) -> None:
     """Raise for averages of one number a channel: `TimeBatchNormalization` has them by time."""
-    for variable, _ in updated:
+    for variable in updated:
         if variable.name == "moving_mean" and len(variable.shape) == 1:
             raise ValueError(
                 "Batch normalisation in the dynamics keeps one running average for states of all "
@@ -220,7 +259,48 @@ def _refuse_batch_normalization(updated: Iterable) -> None:
             )
 
 
-def _sources(reads: list, variables: Sequence[tf.Variable]) -> list:
+def _refuse_feedback(updated: list, matters: set, scope: _Watching) -> None:
+    """Raise for a variable that the field updates and that its derivative depends on."""
+    for variable in updated:
+        value = scope.values.get(id(variable))
+        if value is not None and id(value) in matters:
+            raise ValueError(
+                "The dynamics update a variable on which their own derivative depends, as "
+                "keras.layers.SpectralNormalization does in training. The derivative would "
+                "change with every evaluation, and the solution with their number. Call the "
+                "layer with `training=False`, or update the variable outside of the solve. "
+                f"Received: dynamics that update and use {variable.path}"
+            )
+
+
+def _reach_outputs(traced: Any) -> list[bool]:
+    """Return for each captured input of a function whether an output depends on it."""
+    before = _ancestors(traced.graph.outputs)
+    return [x.op.name in before for x in traced.graph.internal_captures]
+
+
+def _python_calls(graph: tf.Graph, operations: set[str]) -> dict[str, set[int]]:
+    calls: dict[str, set[int]] = {}
+    for kind in operations & PYTHON_OPERATIONS:
+        found = [x for x in graph.get_operations() if x.type == kind]
+        before = _ancestors([x for operation in found for x in operation.inputs])
+        # One in a function of its own may depend on anything.
+        calls[kind] = {i for i, x in enumerate(graph.inputs) if not found or x.op.name in before}
+    return calls
+
+
+def _ancestors(tensors: Iterable[tf.Tensor]) -> set[str]:
+    """Return the names of the operations of a graph that tensors depend on."""
+    seen, waiting = set(), [x.op for x in tensors]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in seen:
+            seen.add(operation.name)
+            waiting.extend(x.op for x in operation.inputs)
+    return seen
+
+
+def _sources(reads: list, variables: Sequence[tf.Variable], frozen: set) -> list:
     by_handle = {id(v.handle): v for v in variables if v.trainable}
     sources = []
     for position, x in enumerate(reads):
@@ -229,7 +309,7 @@ def _sources(reads: list, variables: Sequence[tf.Variable]) -> list:
             differentiable = source is not x or record.should_record_backprop([x])
             if differentiable and _continuous(_handle_dtype(x)):
                 sources.append((position, source))
-        elif _continuous(x.dtype) and _may_be_watched(x):
+        elif id(x) not in frozen and _continuous(x.dtype) and _may_be_watched(x):
             sources.append((position, x))
     return sources
 
@@ -240,11 +320,17 @@ def _may_be_watched(x: tf.Tensor) -> bool:
     An eager tensor is a constant unless a tape watches it: a table of measured values must not
     cost a gradient of its size at every step.
     """
-    return not isinstance(x, tf.__internal__.EagerTensor) or record.should_record_backprop([x])
+    if not isinstance(x, tf.__internal__.EagerTensor) or record.should_record_backprop([x]):
+        return True
+    return bool(forwardprop_util.pack_tangents([x]).tangents)  # Of a ForwardAccumulator.
 
 
 def _continuous(dtype: tf.DType) -> bool:
     return dtype.is_floating or dtype.is_complex
+
+
+def _is_variable(x: tf.Tensor) -> bool:
+    return x.dtype == tf.resource and _handle_dtype(x) != tf.resource
 
 
 def _handle_dtype(handle: tf.Tensor) -> tf.DType:

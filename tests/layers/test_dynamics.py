@@ -78,3 +78,23 @@ def test_the_remedy_is_right_by_fit_alone():
     loss = model.fit(X, -X, epochs=40, verbose=0).history["loss"]
     assert loss[-1] < loss[0] / 2
     np.testing.assert_allclose(model.evaluate(X, -X, verbose=0), loss[-1], rtol=0.3)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_times_of_a_call_keep_their_digits(policy):
+    block = tfnode.ODEBlock(lambda t, y: tf.ones_like(y), dtype=policy)
+    start = 2.0**20
+    times = [start, start + 1.0625]
+    for times in (np.array(times), tf.constant(times, tf.float64)):
+        np.testing.assert_array_equal(block(tf.zeros([1, 1]), times=times), [[1.0625]])
+
+
+def test_a_closure_trains_under_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), tfnode.ODEBlock(closure())])
+        model.compile("sgd", "mse")
+    before = [w.copy() for w in model.get_weights()]
+    model.fit(X, 0.0 * X, verbose=0)
+    assert len(before) == 4
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights()))

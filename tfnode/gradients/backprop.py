@@ -7,10 +7,12 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from tfnode.gradients.base import Gradient, Request
+from tfnode.gradients.refusal import refuse_python
 from tfnode.gradients.tapes import cut, recorded
 from tfnode.problem import Problem
 from tfnode.solvers.failure import Caller
 from tfnode.solvers.progress import Steps
+from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -61,7 +63,9 @@ class Backprop(Gradient):
             final_only=request.final_only,
             **steps,
         )
-        return [*trajectory.states, *trajectory.quadratures], trajectory.stats
+        outputs = [*trajectory.states, *trajectory.quadratures]
+        values = [value_of(s) for _, s in problem.vector_field.sources]
+        return refuse_python(self.name, outputs, problem, values), trajectory.stats
 
 
 def _accepted_steps(problem: Problem, request: Request) -> Steps:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfnode.gradients.base import BackwardStats, Request
-from tfnode.gradients.refusal import first_order_only, refuse_lists
+from tfnode.gradients.refusal import first_order_only, refuse_lists, refuse_python
 from tfnode.gradients.tapes import cut, recorded, unrecorded
 from tfnode.problem import Problem
-from tfnode.solvers.failure import Caller, finite
+from tfnode.solvers.failure import Caller, checked, finite
 from tfnode.solvers.trajectory import Stats, Trajectory
 from tfnode.vector_field import BoundField, value_of
 
@@ -68,6 +68,7 @@ def solve(
         inputs = [_of_this_graph(x) for x in inputs]
         y0, times = inputs[:size], inputs[size]
         reads = [_of_this_graph(x) for x in field.reads]
+        before = [value_of(reads[i]) for i in field.handles]
         counters = [_of_this_graph(v.handle) for v in request.counters]
         forward = problem.field if field.updates else field.bind(reads)
         with unrecorded(solver):
@@ -105,6 +106,10 @@ def solve(
             y_bar, sources_bar, times_bar = tf.nest.map_structure(
                 lambda g: g * tf.cast(factor, g.dtype), gradients
             )
+            handles = [local_reads[i] for i in field.handles]
+            y_bar, sources_bar, times_bar = _unless_assigned(
+                name, handles, before, (y_bar, sources_bar, times_bar)
+            )
             for counter, handle, value in zip(request.counters, counters, (1, *stats)):
                 tf.raw_ops.AssignAddVariableOp(
                     resource=_here(handle, counter.handle), value=tf.cast(value, counter.dtype)
@@ -118,8 +123,10 @@ def solve(
         # What loses a custom gradient, as `tf.vectorized_map` does, meets this one.
         return [_no_other_gradient(name, x) for x in results], grad
 
-    outputs = run(*problem.y0, problem.times, *[value_of(s) for _, s in field.sources])
-    return refuse_lists(name, outputs, field.lists), kept[0]
+    values = [value_of(s) for _, s in field.sources]
+    outputs = run(*problem.y0, problem.times, *values)
+    outputs = refuse_lists(name, outputs, field.lists)
+    return refuse_python(name, outputs, problem, values), kept[0]
 
 
 def _of_this_graph(x: tf.Tensor) -> tf.Tensor:
@@ -150,6 +157,25 @@ def _here(x: Any, outside: Any = None) -> Any:
         # variables by their own handles alone.
         return outside
     return tf.identity(x)
+
+
+def _unless_assigned(name: str, handles: list, before: list, gradients: Any) -> Any:
+    """Return the gradients; raise, or return NaN under XLA, if a variable has another value."""
+    if not handles:
+        return gradients
+    changed = [
+        tf.reduce_any(tf.not_equal(_here(x), value_of(handle)))
+        for x, handle in zip(before, handles)
+    ]
+    return checked(
+        gradients,
+        tf.reduce_any(changed),
+        f"The gradient '{name}' evaluates the dynamics on the way back, but a tf.Variable that "
+        "they read was assigned after the solve. Take the gradient before the assignment, make "
+        "it a keras.Variable, or use gradient='backprop'.",
+        "variables assigned =",
+        changed,
+    )
 
 
 def _solvable(cotangents: list, narrow: bool) -> tuple[list, tf.Tensor]:

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfnode.problem import Problem
+
 
 def first_order_only(name: str, tensors: list, dependencies: list) -> list:
     """Return the tensors, which refuse to be differentiated in what they depend on."""
@@ -28,6 +30,38 @@ def refuse_lists(name: str, outputs: list, lists: list) -> list:
         f"{name}_has_no_gradient_in_a_TensorArray",
     )
     return [outputs[0] + zero, *outputs[1:]]
+
+
+def refuse_python(name: str, outputs: list, problem: Problem, values: list) -> list:
+    """Return the outputs of a solve, which refuse to be differentiated through Python.
+
+    TensorFlow takes the derivative of `tf.numpy_function` as zero. That of `tf.py_function`
+    belongs to its last evaluation, which 'checkpoint', unlike 'adjoint', does not ask for.
+
+    Args:
+        values: The values of the sources of the vector field.
+    """
+    field, y0 = problem.vector_field, problem.y0
+    for operation, positions in field.python.items():
+        if operation != "EagerPyFunc":
+            remedy = "tf.numpy_function, which has no derivative. Write them in TensorFlow"
+        elif name == "checkpoint":
+            remedy = "tf.py_function, which remembers one evaluation. Use gradient='adjoint'"
+        else:
+            continue
+        message = f"The gradient '{name}' cannot go through the dynamics, which call {remedy}."
+        short = f"{name}_has_no_gradient_through_Python"
+        if not positions.isdisjoint(range(1, 1 + len(y0))):
+            outputs = _without_gradient(outputs, outputs, message, short)
+            continue
+        inputs = {0: problem.times}
+        inputs.update((1 + len(y0) + i, x) for (i, _), x in zip(field.sources, values))
+        dependencies = [x for i, x in inputs.items() if i in positions]
+        if dependencies:
+            zeros = [tf.zeros([], outputs[0].dtype)]
+            (zero,) = _without_gradient(zeros, dependencies, message, short)
+            outputs = [outputs[0] + zero, *outputs[1:]]
+    return outputs
 
 
 def _without_gradient(tensors: list, dependencies: list, message: str, name: str) -> list:

@@ -80,6 +80,7 @@ class FlowBlock(ODEBlock):
         super().build(inputs_shape)
 
     def call(self, inputs, training=None, trace=None):
+        inputs = self._cast(inputs)
         noises, exact = self._noises(inputs, trace)
         active = self._active if training is True else ()
         log_dtype = tf.float64 if inputs.dtype == "float64" else tf.float32
@@ -115,7 +116,7 @@ class FlowBlock(ODEBlock):
 
         Without the change of density, and so without vector-Jacobian products.
         """
-        outputs = tf.cast(outputs, self.compute_dtype)
+        outputs = self._cast(outputs)
         return self._solve(self.dynamics, outputs, self.times[::-1], training)
 
     def _noises(self, inputs, trace):

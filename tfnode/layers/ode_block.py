@@ -4,6 +4,7 @@ import math
 
 import keras
 import tensorflow as tf
+from keras.src.backend import AutocastScope
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
@@ -83,7 +84,7 @@ class ODEBlock(keras.layers.Layer):
         regularizers=(),
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # It would round the times, too.
         if not callable(dynamics):
             raise ValueError(
                 "`dynamics` must be a Keras layer, a Keras model or a callable. "
@@ -163,17 +164,16 @@ class ODEBlock(keras.layers.Layer):
             problem = Problem(func, state, lambda dtype: tf.zeros([1], dtype))
             fields.append(problem.vector_field)
 
-        trace.get_concrete_function(
-            keras.tree.map_shape_structure(
-                lambda shape: tf.TensorSpec(shape, self.compute_dtype), inputs_shape
-            )
+        state = keras.tree.map_shape_structure(
+            lambda shape: tf.TensorSpec(shape, self.compute_dtype), inputs_shape
         )
+        with AutocastScope(self.compute_dtype):
+            trace.get_concrete_function(state)
         (field,) = fields
         for variable in field.variables:
             self._track_variable(variable)
-        known = {id(variable.value.handle) for variable in field.variables}
         for _, source in field.sources:
-            if isinstance(source, tf.Variable) and id(source.handle) not in known:
+            if isinstance(source, tf.Variable):
                 raise ValueError(
                     "The dynamics of an ODEBlock read a tf.Variable, which Keras neither trains "
                     "nor saves. Make it a weight of a layer, by `add_weight`, or a "
@@ -181,6 +181,7 @@ class ODEBlock(keras.layers.Layer):
                 )
 
     def call(self, inputs, times=None, training=None):
+        inputs = self._cast(inputs)
         integrand = None
         if self._active and training is True:
             noise = None
@@ -197,19 +198,19 @@ class ODEBlock(keras.layers.Layer):
         return outputs
 
     def _solve(self, dynamics, inputs, times, training, integrand=None):
-        """Solves, counts what it cost in training, and adds the integral to the losses."""
-        outputs, integral, stats = solve(
-            dynamics,
-            inputs,
-            times,
-            self.solver,
-            self.gradient,
-            final_only=not self.return_sequences,
-            counters=tuple(self._costs[name] for name in BACKWARD_COSTS)
-            if training is True
-            else (),
-            integrand=integrand,
-        )
+        """Solve, count what it cost in training, and add the integral to the losses."""
+        names = BACKWARD_COSTS if training is True else ()
+        with AutocastScope(self.compute_dtype):
+            outputs, integral, stats = solve(
+                dynamics,
+                inputs,
+                times,
+                self.solver,
+                self.gradient,
+                final_only=not self.return_sequences,
+                counters=tuple(self._costs[name] for name in names),
+                integrand=integrand,
+            )
         if integrand is not None:
             # After the solve: within it, the layer's call context may be closed.
             self.add_loss(integral)
@@ -217,6 +218,15 @@ class ODEBlock(keras.layers.Layer):
             for name, count in zip(FORWARD_COSTS, (1, *stats)):
                 self._costs[name].assign_add(tf.cast(count, tf.int64))
         return outputs
+
+    def _cast(self, inputs):
+        """Return the inputs with float tensors in the dtype that the layer computes in."""
+
+        def cast(x):
+            x = tf.convert_to_tensor(x)
+            return tf.cast(x, self.compute_dtype) if x.dtype.is_floating else x
+
+        return tf.nest.map_structure(cast, inputs)
 
     def costs(self):
         """What solves in training cost since `reset_costs`.

@@ -34,7 +34,7 @@ class PortableBlock(ODEBlock):
         pairs = list(zip(self.times, self.times[1:]))
         if not self.return_sequences:
             pairs = [self.times]
-        states = [inputs]
+        states = [self._cast(inputs)]
         for pair in pairs:
             state, _, _ = solve(
                 self.dynamics,

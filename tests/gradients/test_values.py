@@ -1,0 +1,152 @@
+"""The values that a gradient is taken at: those of the forward solve, or an error."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from problems import MODES
+
+import tfnode
+
+GRADIENTS = ["adjoint", "checkpoint", "backprop"]
+f64 = tf.float64
+Y0 = tf.constant([1.0], f64)
+TIGHT = tfnode.solvers.Dopri5(rtol=1e-10, atol=1e-10)
+RIGHT = -np.exp(-0.7)  # d/dk of exp(-k) at 0.7
+
+
+def assigned_before_the_gradient(variable, gradient):
+    """Return the gradient of a solve in `k`, which is assigned before the gradient is taken."""
+    with tf.GradientTape() as tape:
+        y = tfnode.odeint(
+            lambda t, y: -tf.convert_to_tensor(variable) * y,
+            Y0,
+            [0.0, 1.0],
+            solver=TIGHT,
+            gradient=gradient,
+        )[-1]
+    variable.assign(3.0)
+    source = variable.value if isinstance(variable, keras.Variable) else variable
+    return tape.gradient(y, source)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_keras_variable_has_the_value_of_the_forward_solve(gradient, mode):
+    variable = keras.Variable(0.7, dtype="float64")
+    got = MODES[mode](lambda: assigned_before_the_gradient(variable, gradient))()
+    np.testing.assert_allclose(got, RIGHT, rtol=1e-8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_another_variable_is_right_or_refused(gradient, mode):
+    variable = tf.Variable(0.7, dtype=f64)
+    run = MODES[mode](lambda: assigned_before_the_gradient(variable, gradient))
+    if gradient == "backprop":
+        np.testing.assert_allclose(run(), RIGHT, rtol=1e-8)
+    elif mode == "xla":
+        assert np.isnan(run())
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="assigned after|is lost"):
+            run()
+
+
+def test_frozen_variables_cost_no_gradient():
+    frozen = keras.Variable(np.ones([3]), dtype="float64", trainable=False)
+    trained = keras.Variable(np.ones([3]), dtype="float64")
+    fields = []
+
+    @tf.function
+    def trace(y):
+        problem = tfnode.problem.Problem(
+            lambda t, y: y * frozen * trained, y, lambda dtype: tf.constant([0.0, 1.0], dtype)
+        )
+        fields.append(problem.vector_field)
+
+    trace(tf.ones([3], f64))
+    assert len(fields[0].reads) == 2 and len(fields[0].sources) == 1
+
+
+def test_feedback_through_an_updated_variable_is_refused():
+    layer = keras.layers.SpectralNormalization(keras.layers.Dense(2))
+    x = tf.ones([4, 2])
+    layer(x)
+    with pytest.raises(ValueError, match="training=False"):
+        tfnode.odeint(lambda t, y: layer(y, training=True), x, [0.0, 1.0])
+    assert np.isfinite(tfnode.odeint(lambda t, y: layer(y), x, [0.0, 1.0])).all()
+
+
+def python_call(kind, x):
+    y = getattr(tf, kind)(lambda z: -0.7 * z, [x], x.dtype)
+    return tf.ensure_shape(y, x.shape)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_numpy_in_the_dynamics_has_no_gradient(gradient):
+    with tf.GradientTape() as tape:
+        tape.watch(Y0)
+        y = tfnode.odeint(
+            lambda t, y: python_call("numpy_function", y),
+            Y0,
+            [0.0, 1.0],
+            solver=TIGHT,
+            gradient=gradient,
+        )
+    np.testing.assert_allclose(y[-1], np.exp([-0.7]), rtol=1e-8)
+    with pytest.raises(NotImplementedError, match=r"tf\.numpy_function"):
+        tape.gradient(y, Y0)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_numpy_as_a_function_of_time_alone_needs_no_gradient(gradient):
+    rate = tf.Variable(0.7, dtype=f64)
+
+    def forced(t, y):
+        return python_call("numpy_function", t) - rate * y
+
+    def same(t, y):
+        return -0.7 * t - rate * y
+
+    gradients = []
+    for field in (forced, same):
+        with tf.GradientTape() as tape:
+            y = tfnode.odeint(field, Y0, [0.0, 1.0], solver=TIGHT, gradient=gradient)
+        gradients.append(tape.gradient(y, rate))
+    np.testing.assert_allclose(*gradients, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_python_in_the_dynamics_is_right_or_refused(gradient):
+    with tf.GradientTape() as tape:
+        tape.watch(Y0)
+        y = tfnode.odeint(
+            lambda t, y: python_call("py_function", y),
+            Y0,
+            [0.0, 1.0],
+            solver=TIGHT,
+            gradient=gradient,
+        )[-1]
+    if gradient == "checkpoint":
+        with pytest.raises(NotImplementedError, match="adjoint"):
+            tape.gradient(y, Y0)
+    else:
+        np.testing.assert_allclose(tape.gradient(y, Y0), np.exp([-0.7]), rtol=1e-7)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_forward_mode_in_a_closed_over_tensor_is_right_or_refused(gradient):
+    rate = tf.constant(0.7, f64)
+
+    def tangent():
+        with tf.autodiff.ForwardAccumulator(rate, tf.ones_like(rate)) as accumulator:
+            y = tfnode.odeint(
+                lambda t, y: -rate * y, Y0, [0.0, 1.0], solver=TIGHT, gradient=gradient
+            )
+        return accumulator.jvp(y)[-1]
+
+    if gradient == "backprop":
+        np.testing.assert_allclose(tangent(), [RIGHT], rtol=1e-8)
+    else:
+        with pytest.raises(NotImplementedError, match="backprop"):
+            tangent()
