@@ -144,15 +144,24 @@ def _state_tensor(y):
     return y
 
 
-def caller(func):
-    """`func` as a function of `(t, y)`."""
+def caller(func: Any, context: Any = None) -> Callable:
+    """Return the dynamics as a function of `(t, y)`.
+
+    Args:
+        func: As in `tfnode.odeint`.
+        context: A nest of tensors that the dynamics take as a third argument, or `None`.
+
+    Raises:
+        ValueError: If the dynamics are not callable, or are a layer of other arguments.
+    """
     if not callable(func):
         raise ValueError(
             "The dynamics must be a callable `func(t, y)`, a Keras layer or a Keras model. "
             f"Received: func={func!r}"
         )
+    told = () if context is None else (context,)
     if not isinstance(func, keras.layers.Layer):
-        return func
+        return (lambda t, y: func(t, y, context)) if told else func
     # Functional models have one argument for all of their inputs.
     inputs = len(getattr(func, "inputs", None) or [None])
     arguments = [
@@ -162,15 +171,19 @@ def caller(func):
         and p.default is p.empty
         and p.name not in ("training", "mask")
     ]
-    if (len(arguments), inputs) == (1, 1):
+    if (len(arguments), inputs) == (1, 1) and not told:
         return lambda t, y: func(y)
-    if (len(arguments), inputs) == (1, 2):
-        return lambda t, y: func([t, y])
-    if len(arguments) == 2:
-        return func
+    if (len(arguments), inputs) == (1, 2 + len(told)):
+        return lambda t, y: func([t, y, *told])
+    if len(arguments) == 2 + len(told):
+        return lambda t, y: func(t, y, *told)
+    wanted = (
+        "three, the time, the state and the context: `call(self, t, y, context)`"
+        if told
+        else "one input, the state, or two, the time and the state: `call(self, t, y)`"
+    )
     raise ValueError(
-        "A layer or model for the dynamics takes one input, the state, or two, the time and "
-        f"the state: `call(self, t, y)`. Received: {type(func).__name__} with "
+        f"A layer or model for the dynamics takes {wanted}. Received: {type(func).__name__} with "
         f"call{inspect.signature(func.call)} and {inputs} input(s)"
     )
 

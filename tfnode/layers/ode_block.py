@@ -1,6 +1,8 @@
 """`ODEBlock`: the solution of an ODE as a Keras layer."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,22 +11,14 @@ from keras.src.backend import AutocastScope
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.integrate import solve
-from tfnode.problem import Problem, caller, converted
-
-FORWARD_COSTS = ("forward_solves", "forward", "forward_steps", "forward_rejected")
-BACKWARD_COSTS = (
-    "backward_solves",
-    "backward",
-    "backward_steps",
-    "backward_rejected",
-    "reconstruction_error",
-)
-COSTS = (*FORWARD_COSTS, *BACKWARD_COSTS)
+from tfnode.layers.built_dynamics import build_layer, closed_over
+from tfnode.layers.solve_costs import SolveCosts
+from tfnode.problem import caller, converted
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class ODEBlock(keras.layers.Layer):
-    """Maps its input to the solution of an ODE that starts there.
+    """The solution of an ODE that starts at the input.
 
     ```
     y(times[0]) = inputs,   dy/dt = dynamics(t, y),   outputs = y(times[-1])
@@ -33,8 +27,9 @@ class ODEBlock(keras.layers.Layer):
     Args:
         dynamics: A Keras layer, a Keras model, or a plain callable registered with
             `keras.saving.register_keras_serializable`, called as `dynamics(t, y)`, or as
-            `dynamics(y)` if it is a layer with one input. Its output has the shape of `y`. The
-            Keras variables that a plain callable reads become weights of the block.
+            `dynamics(y)` if it is a layer with one input; where a context is given, as
+            `dynamics(t, y, context)`. Its output has the shape of `y`. The Keras variables that a
+            plain callable reads become weights of the block.
         solver: A name, config or instance: see `tfnode.solvers`.
         gradient: A name, config or instance: see `tfnode.gradients`. `None` is the exact
             gradient, as in `tfnode.odeint`.
@@ -50,6 +45,8 @@ class ODEBlock(keras.layers.Layer):
     Call arguments:
         inputs: Float tensor `(batch, ...)`, or a nested structure of them.
         times: 1-D tensor to use for this call instead of the layer's times.
+        context: Any nest of tensors that the dynamics take as a third argument: parameters of
+            each sample, say. Float tensors are cast as the inputs are. It has a gradient.
         training: As in any layer; it reaches the dynamics in the backward solve too.
 
     Input and output shape:
@@ -76,13 +73,13 @@ class ODEBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        dynamics,
-        solver="rk4",
-        gradient=None,
-        times=(0.0, 1.0),
-        return_sequences=False,
-        regularizers=(),
-        **kwargs,
+        dynamics: Callable,
+        solver: Any = "rk4",
+        gradient: Any = None,
+        times: Sequence[float] = (0.0, 1.0),
+        return_sequences: bool = False,
+        regularizers: Any = (),
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)  # It would round the times, too.
         if not callable(dynamics):
@@ -91,6 +88,7 @@ class ODEBlock(keras.layers.Layer):
                 f"Received: dynamics={dynamics!r}"
             )
         self.dynamics = dynamics
+        self._context_dtypes: tuple = ()
         self.solver = solvers.get(solver)
         self.gradient = gradients.get(gradient, self.solver)
         self.gradient.check(self.solver)
@@ -109,97 +107,71 @@ class ODEBlock(keras.layers.Layer):
         if self._noisy:
             self.seed_generator = keras.random.SeedGenerator()
 
-    def build(self, inputs_shape, times_shape=None):
+    def __call__(self, *args: Any, context: Any = None, **kwargs: Any) -> Any:
+        if context is None:
+            return super().__call__(*args, **kwargs)
+        # Keras tells `build` the shapes alone.
+        dtypes = [keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(context)]
+        self._context_dtypes = tuple(self.compute_dtype if "float" in x else x for x in dtypes)
+        return super().__call__(*args, context=context, **kwargs)
+
+    def build(self, inputs_shape: Any, times_shape: Any = None, context_shape: Any = None) -> None:
+        self._costs = SolveCosts(self.name)
+        state, context = self._symbols(inputs_shape), None
+        if context_shape is not None:
+            context = self._symbols(context_shape)
+            dtypes = self._context_dtypes or [x.dtype for x in keras.tree.flatten(context)]
+            told = zip(keras.tree.flatten(context), dtypes)
+            context = keras.tree.pack_sequence_as(
+                context, [keras.KerasTensor(x.shape, dtype) for x, dtype in told]
+            )
         if isinstance(self.dynamics, keras.layers.Layer):
-            for layer in self.dynamics._flatten_layers():
-                if layer.activity_regularizer is not None:
-                    raise ValueError(
-                        "Layers in the dynamics cannot have an activity regularizer; use "
-                        f"`tfnode.regularizers` for the path. Received: {layer.name} with "
-                        f"activity_regularizer={layer.activity_regularizer}"
-                    )
-        # What a solve costs, summed since somebody last set them to zero. No weights of
-        # Keras's, so that they are neither counted nor saved with the model.
-        with tf.init_scope():
-            self._costs = {
-                name: tf.Variable(
-                    0,
-                    trainable=False,
-                    dtype=tf.float64 if name == "reconstruction_error" else tf.int64,
-                    synchronization=tf.VariableSynchronization.ON_READ,
-                    aggregation=tf.VariableAggregation.SUM,
-                    name=f"{self.name}_{name}",
-                )
-                for name in COSTS
-            }
-        if isinstance(self.dynamics, keras.layers.Layer):
-            self._build_dynamics(inputs_shape)
+            time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
+            build_layer(self.dynamics, state, context, time_dtype)
         else:
-            self._track_closure(inputs_shape)
+            with AutocastScope(self.compute_dtype):
+                variables = closed_over(self.dynamics, state, context)
+            for variable in variables:
+                self._track_variable(variable)
         self.built = True
 
-    def _build_dynamics(self, inputs_shape):
-        """Calls the dynamics on symbols, which builds every layer in them."""
-        time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        state = keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, dtype=self.compute_dtype), inputs_shape
+    def _symbols(self, shapes: Any) -> Any:
+        return keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, self.compute_dtype), shapes
         )
-        derivative = caller(self.dynamics)(keras.KerasTensor((), dtype=time_dtype), state)
-        shapes = [
-            keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)
-        ]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                "The dynamics must return the shape of the state, since they are its "
-                f"derivative. Received: {self.dynamics.name} with output {shapes[0]} for "
-                f"state {shapes[1]}"
-            )
 
-    def _track_closure(self, inputs_shape):
-        """Make the variables that a plain callable reads the block's own, so that they train."""
-        func, fields = converted(self.dynamics), []
-
-        @tf.function(autograph=False)
-        def trace(state):
-            problem = Problem(func, state, lambda dtype: tf.zeros([1], dtype))
-            fields.append(problem.vector_field)
-
-        state = keras.tree.map_shape_structure(
-            lambda shape: tf.TensorSpec(shape, self.compute_dtype), inputs_shape
-        )
-        with AutocastScope(self.compute_dtype):
-            trace.get_concrete_function(state)
-        (field,) = fields
-        for variable in field.variables:
-            self._track_variable(variable)
-        for _, source in field.sources:
-            if isinstance(source, tf.Variable):
-                raise ValueError(
-                    "The dynamics of an ODEBlock read a tf.Variable, which Keras neither trains "
-                    "nor saves. Make it a weight of a layer, by `add_weight`, or a "
-                    f"`keras.Variable`. Received: dynamics that read {source.name}"
-                )
-
-    def call(self, inputs, times=None, training=None):
+    def call(
+        self, inputs: Any, times: Any = None, context: Any = None, training: bool | None = None
+    ) -> Any:
         inputs = self._cast(inputs)
+        dynamics = self.dynamics
+        if context is not None:
+            told = caller(converted(dynamics), self._cast(context))
+            dynamics = tf.autograph.experimental.do_not_convert(told)
         integrand = None
         if self._active and training is True:
             noise = None
             if self._noisy:
                 noise = path_regularizers.draw_noise(inputs, self.seed_generator)
             integrand = path_regularizers.integrand(self._active, noise)
-        outputs = self._solve(
-            self.dynamics, inputs, self.times if times is None else times, training, integrand
-        )
+        times = self.times if times is None else times
+        outputs = self._solve(dynamics, inputs, times, training, integrand)
         if self.return_sequences:
             outputs = tf.nest.map_structure(
                 lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
             )  # (batch, times, ...)
         return outputs
 
-    def _solve(self, dynamics, inputs, times, training, integrand=None):
+    @tf.autograph.experimental.do_not_convert
+    def _solve(
+        self,
+        dynamics: Any,
+        inputs: Any,
+        times: Any,
+        training: bool | None,
+        integrand: Callable | None = None,
+    ) -> Any:
         """Solve, count what it cost in training, and add the integral to the losses."""
-        names = BACKWARD_COSTS if training is True else ()
         with AutocastScope(self.compute_dtype):
             outputs, integral, stats = solve(
                 dynamics,
@@ -208,18 +180,17 @@ class ODEBlock(keras.layers.Layer):
                 self.solver,
                 self.gradient,
                 final_only=not self.return_sequences,
-                counters=tuple(self._costs[name] for name in names),
+                counters=self._costs.backward if training is True else (),
                 integrand=integrand,
             )
         if integrand is not None:
             # After the solve: within it, the layer's call context may be closed.
             self.add_loss(integral)
         if training is True:
-            for name, count in zip(FORWARD_COSTS, (1, *stats)):
-                self._costs[name].assign_add(tf.cast(count, tf.int64))
+            self._costs.count_forward(stats)
         return outputs
 
-    def _cast(self, inputs):
+    def _cast(self, inputs: Any) -> Any:
         """Return the inputs with float tensors in the dtype that the layer computes in."""
 
         def cast(x):
@@ -228,8 +199,8 @@ class ODEBlock(keras.layers.Layer):
 
         return tf.nest.map_structure(cast, inputs)
 
-    def costs(self):
-        """What solves in training cost since `reset_costs`.
+    def costs(self) -> dict[str, float]:
+        """Return what solves in training cost since `reset_costs`.
 
         Returns:
             A dict of numbers: `forward_solves`; in them the evaluations of the vector field
@@ -238,28 +209,29 @@ class ODEBlock(keras.layers.Layer):
             `backward`; and the sum over the backward solves of the `reconstruction_error`,
             see `tfnode.callbacks.SolverStats`.
         """
-        return {
-            name: variable.read_value().numpy().item() for name, variable in self._costs.items()
-        }
+        return self._costs.numbers()
 
-    def reset_costs(self):
-        """Counts from zero again."""
-        for variable in self._costs.values():
-            variable.assign(0)
+    def reset_costs(self) -> None:
+        """Count from zero."""
+        self._costs.reset()
 
-    def add_costs(self, costs):
-        """Adds numbers that `costs` returned before, in their order."""
-        for variable, cost in zip(self._costs.values(), costs):
-            variable.assign_add(tf.cast(cost, variable.dtype))
+    def add_costs(self, costs: Iterable[float]) -> None:
+        """Add numbers that `costs` returned before, in their order."""
+        self._costs.add(costs)
 
-    def compute_output_spec(self, inputs, times=None, **kwargs):
+    def compute_output_spec(
+        self, inputs: Any, times: Any = None, context: Any = None, **kwargs: Any
+    ) -> Any:
+        del context
         if times is None:
             return super().compute_output_spec(inputs, **kwargs)
         if isinstance(times, (list, tuple)):  # Keras takes no shapes of them.
             times = keras.KerasTensor((len(times),))
         return super().compute_output_spec(inputs, times=times, **kwargs)
 
-    def compute_output_shape(self, inputs_shape, times_shape=None):
+    def compute_output_shape(
+        self, inputs_shape: Any, times_shape: Any = None, context_shape: Any = None
+    ) -> Any:
         if not self.return_sequences:
             return inputs_shape
         length = len(self.times) if times_shape is None else times_shape[0]
@@ -267,7 +239,7 @@ class ODEBlock(keras.layers.Layer):
             lambda shape: (shape[0], length, *shape[1:]), inputs_shape
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "dynamics": keras.saving.serialize_keras_object(self.dynamics),
@@ -279,7 +251,7 @@ class ODEBlock(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "ODEBlock":
         config = dict(config)
         config["dynamics"] = keras.saving.deserialize_keras_object(config["dynamics"])
         return cls(**config)

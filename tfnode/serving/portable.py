@@ -9,6 +9,7 @@ from tfnode import solvers
 from tfnode.gradients.inference import Inference
 from tfnode.integrate import solve
 from tfnode.layers import ODEBlock
+from tfnode.problem import caller
 from tfnode.runs.errors import RunError
 from tfnode.solvers.adaptive_step import AdaptiveStep
 
@@ -24,8 +25,13 @@ class PortableBlock(ODEBlock):
     solved one after the other. The gradient has no part in inference.
     """
 
-    def call(self, inputs: Any, times: Any = None, training: bool | None = None) -> Any:
+    def call(
+        self, inputs: Any, times: Any = None, context: Any = None, training: bool | None = None
+    ) -> Any:
         del training
+        dynamics = self.dynamics
+        if context is not None:
+            dynamics = caller(dynamics, self._cast(context))
         if times is not None:
             raise RunError(
                 "The converters need blocks whose times are their own. Received: times given "
@@ -37,7 +43,7 @@ class PortableBlock(ODEBlock):
         states = [self._cast(inputs)]
         for pair in pairs:
             state, _, _ = solve(
-                self.dynamics,
+                dynamics,
                 states[-1],
                 tf.constant(pair, tf.float32),
                 self.solver,

@@ -1,0 +1,102 @@
+"""`ODEBlock(dynamics)(x, context=...)`: what the dynamics are told beside time and state."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfnode
+
+TIGHT = tfnode.solvers.Dopri5(rtol=1e-10, atol=1e-10)
+X = np.array([[1.0], [2.0], [3.0]])
+RATES = np.array([[0.1], [0.5], [0.9]])
+
+
+@keras.saving.register_keras_serializable("tests")
+def decay(t, y, rate):
+    return -rate * y
+
+
+@keras.saving.register_keras_serializable("tests")
+class Told(keras.layers.Layer):
+    """Dynamics with a nest of a float and an integer tensor as context."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = keras.layers.Embedding(5, 2)
+        self.dense = keras.layers.Dense(2)
+
+    def build(self, t_shape, y_shape, context_shape):
+        self.table.build(context_shape["kind"])
+        self.dense.build((None, 5))
+        self.built = True
+
+    def call(self, t, y, context):
+        kind = self.table(context["kind"])
+        return self.dense(keras.ops.concatenate([y, kind, context["dose"]], -1))
+
+    def compute_output_shape(self, t_shape, y_shape, context_shape):
+        return y_shape
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_the_solution_and_its_gradient_in_the_context(gradient):
+    block = tfnode.ODEBlock(decay, solver=TIGHT, gradient=gradient, dtype="float64")
+    rates = tf.constant(RATES)
+    with tf.GradientTape() as tape:
+        tape.watch(rates)
+        y = block(X, context=rates)
+    np.testing.assert_allclose(y, X * np.exp(-RATES), rtol=1e-8)
+    np.testing.assert_allclose(tape.gradient(y, rates), -X * np.exp(-RATES), rtol=1e-7)
+
+
+def model_with_context():
+    x, dose = keras.Input((2,), name="x"), keras.Input((1,), name="dose")
+    kind = keras.Input((), dtype="int32", name="kind")
+    context = {"kind": kind, "dose": dose}
+    y = tfnode.ODEBlock(Told(), return_sequences=True)(x, context=context)
+    assert y.shape == (None, 2, 2)
+    return keras.Model({"x": x, "dose": dose, "kind": kind}, y)
+
+
+INPUTS = {
+    "x": np.ones((4, 2), np.float32),
+    "dose": np.arange(4.0, dtype=np.float32)[:, None],
+    "kind": np.arange(4, dtype=np.int32),
+}
+
+
+def test_a_functional_model_trains_saves_and_loads(tmp_path):
+    model = model_with_context()
+    model.compile("sgd", "mse")
+    before = [w.copy() for w in model.get_weights()]
+    model.fit(INPUTS, np.zeros((4, 2, 2)), verbose=0)
+    assert len(before) == 3
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights()))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0)
+    )
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    served = exported.serve(INPUTS)
+    np.testing.assert_allclose(served, model.predict(INPUTS, verbose=0), rtol=1e-5)
+
+
+def test_half_precision_casts_the_context():
+    block = tfnode.ODEBlock(decay, dtype="mixed_bfloat16")
+    assert block(X, context=RATES).dtype == tf.bfloat16
+
+
+def test_a_functional_model_as_dynamics_takes_three_inputs():
+    y, c = keras.Input((1,)), keras.Input((1,))
+    t = keras.Input(batch_shape=())
+    dynamics = keras.Model([t, y, c], keras.layers.Multiply()([y, -c]))
+    block = tfnode.ODEBlock(dynamics, solver=TIGHT)
+    np.testing.assert_allclose(block(X, context=RATES), X * np.exp(-RATES), rtol=1e-5)
+
+
+def test_a_layer_that_takes_no_context_is_refused():
+    with pytest.raises(ValueError, match=r"call\(self, t, y, context\)"):
+        tfnode.ODEBlock(keras.layers.Dense(1))(X, context=RATES)

@@ -1,0 +1,72 @@
+"""The dynamics of an `ODEBlock`: their layers built, and the variables that they read found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfnode.problem import Problem, caller, converted
+
+
+def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dtype: str) -> None:
+    """Call the dynamics on symbols, which builds every layer in them.
+
+    Args:
+        dynamics: The layer.
+        state: A nest of symbolic tensors.
+        context: Another, or `None`.
+        time_dtype: The dtype of the time.
+
+    Raises:
+        ValueError: If a layer has an activity regularizer, or the derivative another shape than
+            the state.
+    """
+    for layer in dynamics._flatten_layers():
+        if layer.activity_regularizer is not None:
+            raise ValueError(
+                "Layers in the dynamics cannot have an activity regularizer; use "
+                f"`tfnode.regularizers` for the path. Received: {layer.name} with "
+                f"activity_regularizer={layer.activity_regularizer}"
+            )
+    derivative = caller(dynamics, context)(keras.KerasTensor((), dtype=time_dtype), state)
+    shapes = [keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "The dynamics must return the shape of the state, since they are its derivative. "
+            f"Received: {dynamics.name} with output {shapes[0]} for state {shapes[1]}"
+        )
+
+
+def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Variable]:
+    """Return the Keras variables that a plain callable reads.
+
+    Args:
+        dynamics: The callable.
+        state: A nest of symbolic tensors.
+        context: Another, or `None`.
+
+    Raises:
+        ValueError: If it reads a `tf.Variable` that is no Keras variable.
+    """
+    func, fields = converted(dynamics), []
+
+    @tf.function(autograph=False)
+    def trace(state, context):
+        problem = Problem(caller(func, context), state, lambda dtype: tf.zeros([1], dtype))
+        fields.append(problem.vector_field)
+
+    trace.get_concrete_function(
+        *tf.nest.map_structure(
+            lambda x: None if x is None else tf.TensorSpec(x.shape, x.dtype), (state, context)
+        )
+    )
+    (field,) = fields
+    for _, source in field.sources:
+        if isinstance(source, tf.Variable):
+            raise ValueError(
+                "The dynamics of an ODEBlock read a tf.Variable, which Keras neither trains "
+                "nor saves. Make it a weight of a layer, by `add_weight`, or a "
+                f"`keras.Variable`. Received: dynamics that read {source.name}"
+            )
+    return field.variables

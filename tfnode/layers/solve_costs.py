@@ -1,0 +1,62 @@
+"""What the solves of an `ODEBlock` cost in training."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+FORWARD = ("forward_solves", "forward", "forward_steps", "forward_rejected")
+BACKWARD = (
+    "backward_solves",
+    "backward",
+    "backward_steps",
+    "backward_rejected",
+    "reconstruction_error",
+)
+
+
+class SolveCosts:
+    """Sums over solves, in variables that replicas add up when they are read.
+
+    They are no weights of Keras's, so that they are neither counted nor saved with a model.
+
+    Args:
+        name: The name of the block.
+
+    Attributes:
+        backward: Tuple of the variables that a gradient method counts up, see `Request`.
+    """
+
+    def __init__(self, name: str):
+        with tf.init_scope():
+            self._variables = {
+                cost: tf.Variable(
+                    0,
+                    trainable=False,
+                    dtype=tf.float64 if cost == "reconstruction_error" else tf.int64,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                    name=f"{name}_{cost}",
+                )
+                for cost in (*FORWARD, *BACKWARD)
+            }
+        self.backward = tuple(self._variables[cost] for cost in BACKWARD)
+
+    def count_forward(self, stats: Any) -> None:
+        """Count a forward solve of which these are the `Stats`."""
+        for cost, count in zip(FORWARD, (1, *stats)):
+            self._variables[cost].assign_add(tf.cast(count, tf.int64))
+
+    def numbers(self) -> dict[str, float]:
+        """Return the sums by their names."""
+        return {name: v.read_value().numpy().item() for name, v in self._variables.items()}
+
+    def reset(self) -> None:
+        """Count from zero."""
+        for variable in self._variables.values():
+            variable.assign(0)
+
+    def add(self, numbers: Iterable[float]) -> None:
+        """Add numbers in the order of `numbers()`."""
+        for variable, number in zip(self._variables.values(), numbers):
+            variable.assign_add(tf.cast(number, variable.dtype))
