@@ -59,7 +59,7 @@ def increasing(times: tf.Tensor) -> tf.Tensor:
 
 def _increase(times: tf.Tensor) -> tf.Tensor:
     steps = differences(times)
-    well = tf.reduce_all(tf.math.is_finite(times)) & (tf.size(times) > 0)
+    well = tf.reduce_all(tf.math.is_finite(times)) & (tf.shape(times)[-1] > 0)
     if times.shape.rank == 1:
         return well & tf.reduce_all(steps > 0)
     ended = (steps[:, :-1] == 0) & (steps[:, 1:] != 0)

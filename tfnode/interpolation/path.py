@@ -176,7 +176,8 @@ class Path:
                 "`outside='hold'` or 'extrapolate'.",
                 *("t =", t, "first time =", first, "last time =", last),
             )
-        s, held = (_with_axes(x, self._channels) for x in (s, held))
+        channels = (..., *[tf.newaxis] * self._channels)
+        s, held = s[channels], held[channels]
         return tf.unstack(coefficients, axis=2), s, held
 
     def _result(self, x: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
@@ -209,7 +210,3 @@ def _polynomial(coefficients: list[tf.Tensor], s: tf.Tensor) -> tf.Tensor:
     for c in reversed(coefficients[:-1]):
         value = value * s + c
     return value
-
-
-def _with_axes(x: tf.Tensor, count: int) -> tf.Tensor:
-    return tf.reshape(x, tf.concat([tf.shape(x), [1] * count], 0))
