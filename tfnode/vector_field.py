@@ -317,12 +317,23 @@ def _sources(reads: list, variables: Sequence[tf.Variable], frozen: set) -> list
 def _may_be_watched(x: tf.Tensor) -> bool:
     """Return whether a gradient in a tensor may be asked for.
 
-    An eager tensor is a constant unless a tape watches it: a table of measured values must not
-    cost a gradient of its size at every step.
+    An eager tensor is a constant unless a tape watches it, and so is what `tf.stop_gradient` is in
+    front of: a table of measured values must not cost a gradient of its size at every step.
     """
-    if not isinstance(x, tf.__internal__.EagerTensor) or record.should_record_backprop([x]):
-        return True
-    return bool(forwardprop_util.pack_tangents([x]).tangents)  # Of a ForwardAccumulator.
+    if isinstance(x, tf.__internal__.EagerTensor):
+        # The second is for a ForwardAccumulator.
+        tangents = forwardprop_util.pack_tangents([x]).tangents
+        return record.should_record_backprop([x]) or bool(tangents)
+    seen, waiting = set(), [x.op]
+    while waiting:
+        operation = waiting.pop()
+        if operation.type in ("StopGradient", "Const") or operation.name in seen:
+            continue
+        if not operation.inputs:
+            return True
+        seen.add(operation.name)
+        waiting.extend(y.op for y in operation.inputs)
+    return False
 
 
 def _continuous(dtype: tf.DType) -> bool:

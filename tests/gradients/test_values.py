@@ -150,3 +150,18 @@ def test_forward_mode_in_a_closed_over_tensor_is_right_or_refused(gradient):
     else:
         with pytest.raises(NotImplementedError, match="backprop"):
             tangent()
+
+
+def test_a_stopped_table_in_a_graph_costs_no_gradient():
+    fields = []
+
+    @tf.function
+    def trace(y, table):
+        for x in (table, 2.0 * tf.stop_gradient(table)):
+            problem = tfnode.problem.Problem(
+                lambda t, y, x=x: y * tf.gather(x, 0), y, lambda dtype: tf.constant([0, 1], dtype)
+            )
+            fields.append(problem.vector_field)
+
+    trace(tf.ones([3], f64), tf.ones([1000], f64))
+    assert [len(field.sources) for field in fields] == [1, 0]

@@ -85,8 +85,8 @@ def test_times_of_a_call_keep_their_digits(policy):
     block = tfnode.ODEBlock(lambda t, y: tf.ones_like(y), dtype=policy)
     start = 2.0**20
     times = [start, start + 1.0625]
-    for times in (np.array(times), tf.constant(times, tf.float64)):
-        np.testing.assert_array_equal(block(tf.zeros([1, 1]), times=times), [[1.0625]])
+    for given in (np.array(times), tf.constant(times, tf.float64)):
+        np.testing.assert_array_equal(block(tf.zeros([1, 1]), times=given), [[1.0625]])
 
 
 def test_a_closure_trains_under_a_strategy():
