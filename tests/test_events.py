@@ -79,7 +79,7 @@ def test_bouncing_ball():
         expected += 2 * first * 0.75 ** (i + 1)
 
 
-@pytest.mark.parametrize("name", ["heun21", "bosh3", "dopri5", "tsit5", "dopri8"])
+@pytest.mark.parametrize("name", solvers.ADAPTIVE)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_first_of_several_events(name, reverse):
     """sin t over steps of any length: zero at pi first, -pi backward; 1/2 at pi/6 earlier."""

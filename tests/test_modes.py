@@ -9,8 +9,7 @@ from problems import MODES
 import tfnode
 from tfnode import solvers
 
-FIXED = ["euler", "midpoint", "heun", "rk4", "rk38"]
-ADAPTIVE = ["heun21", "bosh3", "dopri5", "tsit5", "dopri8"]
+FIXED, ADAPTIVE = solvers.FIXED_STEP, solvers.ADAPTIVE
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 CELLS = [(name, gradient) for name in [*FIXED, *ADAPTIVE] for gradient in GRADIENTS]
 CELLS.append(("bdf", "adjoint"))

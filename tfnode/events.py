@@ -11,7 +11,9 @@ from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
 from tfnode.problem import Problem, converted
 from tfnode.solvers import step_control
+from tfnode.solvers.controller import Solve
 from tfnode.solvers.failure import checked
+from tfnode.solvers.foreign import drivable
 from tfnode.solvers.stages import add, increment, stages
 
 ITERATIONS = 60
@@ -27,7 +29,7 @@ def odeint_event(
     solver: Any = "dopri5",
     gradient: Any = None,
 ) -> tuple[tf.Tensor, Any]:
-    """Solves `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
+    """Solve `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
 
     The event is the first change of sign of any element of `event_fn(t, y)`, looked for at
     the end of every step and then within it: two changes within one step go unnoticed. An
@@ -70,10 +72,11 @@ def odeint_event(
     Differential Equations* (2021), section 3.
     """
     solver = solvers.get(solver)
-    if not hasattr(solver, "try_step"):
+    if not drivable(solver).adaptive:
+        names = ", ".join(repr(name) for name in solvers.ADAPTIVE)
         raise ValueError(
-            "Events need an adaptive Runge-Kutta solver: one of 'heun21', 'bosh3', 'dopri5', "
-            f"'tsit5', 'dopri8'. Received: solver={solver}"
+            f"Events need an adaptive Runge-Kutta solver: one of {names}, without fixed steps. "
+            f"Received: solver={solver}"
         )
     if not callable(event_fn):
         raise ValueError(
@@ -139,7 +142,10 @@ def _correction(event, time, y, slope, element):
 def _locate(solver, problem, event_fn, direction):
     """Return the elapsed time of the event and the element of the event function that it is."""
     field = recorded(problem.vector_field.bind(problem.vector_field.reads))
-    t0 = problem.times[0]
+    t0, tableau = problem.times[0], solver.tableau
+    # Nobody knows the last time; it is only a direction.
+    far = tf.stack([t0, direction * tf.constant(1e30, t0.dtype)])
+    pace = solver.controller.pace(Solve(tableau, field, far, final_only=True))
 
     def event(t, y):
         return event_fn(problem.caller_time(t), y)
@@ -153,31 +159,35 @@ def _locate(solver, problem, event_fn, direction):
 
     def unfinished(now, signs, h, found):
         del signs, h
-        return ~found & now.may_go_on(solver.max_steps)
+        return ~found & now.may_go_on(pace.total)
 
     def body(now, signs, h, found):
-        trial = solver.try_step(field, now, now.t + direction * now.h, direction)
+        trial = pace.step_towards(now.t + direction * now.h, now)
         values = event(trial.t, trial.y)
         found = trial.accept & (smallest(signs, values) <= 0.0)
-        after = solver.advance(now, trial)
+        after = pace.advance(now, trial, now.reached)
         now = tf.nest.map_structure(lambda a, b: tf.where(found, a, b), now, after)
         unsigned = trial.accept & ~found & (signs == 0.0)
         return now, tf.where(unsigned, tf.sign(values), signs), trial.h, found
 
-    now, _ = solver.start(field, t0, problem.y0, direction * tf.constant(1e30, t0.dtype))
     now, signs, h, found = tf.while_loop(
         unfinished,
         body,
-        (now, tf.sign(event(t0, problem.y0)), tf.zeros([], t0.dtype), tf.constant(False)),
-        maximum_iterations=solver.max_steps,
+        (
+            pace.start(problem.y0, []),
+            tf.sign(event(t0, problem.y0)),
+            tf.zeros([], t0.dtype),
+            tf.constant(False),
+        ),
+        maximum_iterations=pace.total,
         parallel_iterations=1,
     )
 
     # The Illinois method, on steps of a fraction of the last one.
     def values_at(fraction):
         size = fraction * h
-        ks, _ = stages(solver.tableau.rows, field, now.t, now.y, size, first=now.derivative)
-        return event(now.t + size, add(now.y, increment(solver.tableau.b, size, ks)))
+        ks, _ = stages(tableau.rows, field, now.t, now.y, size, first=now.derivative)
+        return event(now.t + size, add(now.y, increment(tableau.b, size, ks)))
 
     one = tf.ones([], t0.dtype)
     resolution = 4.0 * step_control.epsilon(t0.dtype)

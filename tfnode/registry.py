@@ -1,12 +1,20 @@
 """Names, configs and instances of strategies: what `solvers` and `gradients` share."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 
 @tf.autograph.experimental.do_not_convert
-def get(kind: str, identifier, classes: dict, instance_of):
-    """Resolves an identifier the way Keras resolves optimizers.
+def get(
+    kind: str,
+    identifier: Any,
+    classes: dict[str, Callable[[], type]],
+    instance_of: Callable[[], type],
+) -> Any:
+    """Resolve an identifier the way Keras resolves optimizers.
 
     Args:
         kind: What is looked for, for the error: "solver", "gradient".
@@ -31,19 +39,25 @@ def get(kind: str, identifier, classes: dict, instance_of):
     )
 
 
-def serialize(kind: str, instance) -> dict:
-    """Config of a solver or gradient, for `get_config` of a layer."""
-    if not hasattr(instance, "get_config"):
+def serialize(kind: str, instance: Any) -> dict:
+    """Return the config of a solver or gradient, for `get_config` of a layer."""
+    try:
+        return keras.saving.serialize_keras_object(instance)
+    except TypeError as error:
         raise ValueError(
             f"This {kind} cannot be saved, since it has no `get_config`: use one of tfnode's, or "
             "a subclass with `get_config`, registered by "
             f"`keras.saving.register_keras_serializable`. Received: {instance!r}"
-        )
-    return keras.saving.serialize_keras_object(instance)
+        ) from error
 
 
-def deserialize(kind: str, config, classes: dict, instance_of):
-    """The instance that a config of `serialize` describes.
+def deserialize(
+    kind: str,
+    config: dict,
+    classes: dict[str, Callable[[], type]],
+    instance_of: Callable[[], type],
+) -> Any:
+    """Return the instance that a config of `serialize` describes.
 
     Keras's own function looks for classes by the names of modules in the config too. A config
     may come with a file, so here a class must be known already.
@@ -65,6 +79,6 @@ def deserialize(kind: str, config, classes: dict, instance_of):
             f"`keras.saving.register_keras_serializable`. Received: {config!r}"
         )
     try:
-        return found.from_config(arguments)
+        return found.from_config(arguments)  # type: ignore[attr-defined]
     except TypeError as error:
         raise ValueError(f"Not the config of a {kind}: {error}. Received: {config!r}") from error

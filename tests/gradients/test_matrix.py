@@ -13,26 +13,17 @@ import tfnode
 from tfnode import gradients, solvers
 
 # Solvers whose solution and gradients are those of the differential equation to `ERROR`.
-FINE = {
-    "euler": {"num_steps": 400},
-    "midpoint": {"num_steps": 60},
-    "heun": {"num_steps": 60},
-    "rk4": {"num_steps": 12},
-    "rk38": {"num_steps": 12},
-    "heun21": {"rtol": 1e-5, "atol": 1e-5},
-    "bosh3": {"rtol": 1e-7, "atol": 1e-7},
-    "dopri5": {"rtol": 1e-9, "atol": 1e-9},
-    "tsit5": {"rtol": 1e-9, "atol": 1e-9},
-    "dopri8": {"rtol": 1e-9, "atol": 1e-9},
-    "bdf": {"rtol": 1e-8, "atol": 1e-8},
-}
-ERROR = {"euler": 5e-3, "midpoint": 1e-4, "heun": 1e-4, "heun21": 1e-4}
+RUNGE_KUTTA = [*solvers.FIXED_STEP, *solvers.ADAPTIVE]
+ADAPTIVE = solvers.ADAPTIVE
+ORDER = {name: solvers.get(name).tableau.order for name in RUNGE_KUTTA}
+FINE = {name: {"num_steps": {1: 400, 2: 60}.get(ORDER[name], 12)} for name in solvers.FIXED_STEP}
+for name in ADAPTIVE:
+    FINE[name] = dict.fromkeys(("rtol", "atol"), {2: 1e-5, 3: 1e-7}.get(ORDER[name], 1e-9))
+FINE["bdf"] = {"rtol": 1e-8, "atol": 1e-8}
+ERROR = {name: {1: 5e-3, 2: 1e-4}.get(order, 1e-6) for name, order in ORDER.items()}
 # The sizes of these steps do not depend on the state: the first is given, each further one is
 # ten times as large, the most that the controller allows, and the last lands on the last time.
 ANY_ERROR = {"rtol": 1e6, "atol": 1e6, "first_step": 0.07}
-assert set(FINE) == set(solvers._CLASSES), "A solver is missing here."
-RUNGE_KUTTA = [name for name in FINE if name != "bdf"]
-ADAPTIVE = [name for name in RUNGE_KUTTA if "rtol" in FINE[name]]
 COARSE = {name: ANY_ERROR if name in ADAPTIVE else {"num_steps": 2} for name in RUNGE_KUTTA}
 
 METHODS = {

@@ -9,7 +9,7 @@ from problems import MODES, PROBLEMS
 import tfnode
 from tfnode import solvers
 
-FIXED = ["euler", "midpoint", "heun", "rk4", "rk38"]
+FIXED = solvers.FIXED_STEP
 
 
 def solver(name, **kwargs):

@@ -7,6 +7,7 @@ from tfnode.gradients.adjoint import Adjoint
 from tfnode.gradients.backprop import Backprop
 from tfnode.gradients.base import Gradient
 from tfnode.gradients.checkpoint import Checkpoint
+from tfnode.solvers.foreign import drivable
 
 __all__ = ["Adjoint", "Backprop", "Checkpoint", "Gradient", "deserialize", "get", "serialize"]
 
@@ -26,15 +27,16 @@ def get(identifier: str | dict | Gradient | None, solver: Any = None) -> Gradien
         ValueError: For anything else; the known names are listed.
     """
     if identifier is None:
-        return Checkpoint() if hasattr(solver, "tableau") else Adjoint()
+        exact = solver is not None and drivable(solver).tells_steps
+        return Checkpoint() if exact else Adjoint()
     return registry.get("gradient", identifier, _CLASSES, lambda: Gradient)
 
 
 def serialize(gradient: Gradient) -> dict:
-    """Config of a gradient method, from which `deserialize` makes an equal one."""
+    """Return the config of a gradient method, from which `deserialize` makes an equal one."""
     return registry.serialize("gradient", gradient)
 
 
 def deserialize(config: dict) -> Gradient:
-    """The gradient method that a config made by `serialize` describes."""
+    """Return the gradient method that a config made by `serialize` describes."""
     return registry.deserialize("gradient", config, _CLASSES, lambda: Gradient)

@@ -172,13 +172,9 @@ class _BackwardSolve:
         solver, times, states = self.solver, self.times, self.solved.trajectory.states
         cotangents = self.cotangents
         count = tf.shape(times)[0] - 1
-        step, spent = tf.zeros([], times.dtype), 0
-        if hasattr(solver, "initial_step"):
-            start = [x[-1] for x in (*states, *cotangents)]
-            slope = self._augmented(times[-1], start)[0]
-            span = times[-2] - times[-1]
-            step, spent = solver.initial_step(self._augmented, times[-1], start, slope, span)
-            spent += 1
+        start = [x[-1] for x in (*states, *cotangents)]
+        span = times[-2] - times[-1]
+        step, spent = solver.initial_step(self._augmented, times[-1], start, span)
 
         def body(i, adjoint, g, stats, worst, rates, step):
             t, y = tf.gather(times, i), [tf.gather(s, i) for s in states]

@@ -11,7 +11,8 @@ from tfnode.gradients.refusal import refuse_python
 from tfnode.gradients.tapes import cut, recorded
 from tfnode.problem import Problem
 from tfnode.solvers.failure import Caller
-from tfnode.solvers.progress import Steps
+from tfnode.solvers.foreign import drivable
+from tfnode.solvers.trajectory import Steps
 from tfnode.vector_field import value_of
 
 
@@ -38,12 +39,7 @@ class Backprop(Gradient):
     higher_order = True
 
     def check(self, solver: Any) -> None:
-        if hasattr(solver, "tableau"):
-            return
-        # Slow to load, and there already where it is needed.
-        import tensorflow_probability as tfp
-
-        if isinstance(solver, tfp.math.ode.BDF):
+        if not drivable(solver).differentiable:
             raise ValueError(
                 "The gradient 'backprop' is wrong for BDF, whose Newton iterations stop before "
                 "their derivatives have converged. Use 'adjoint' instead. "
@@ -51,9 +47,8 @@ class Backprop(Gradient):
             )
 
     def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
-        solver, steps = request.solver, {}
-        if solver.adaptive:
-            steps = {"steps": _accepted_steps(problem, request)}
+        solver = request.solver
+        steps = _accepted_steps(problem, request) if solver.adaptive else None
         trajectory = solver.integrate(
             problem.field,
             problem.y0,
@@ -61,7 +56,7 @@ class Backprop(Gradient):
             caller=Caller(problem.origin),
             quadratures=problem.quadratures,
             final_only=request.final_only,
-            **steps,
+            steps=steps,
         )
         outputs = [*trajectory.states, *trajectory.quadratures]
         values = [value_of(s) for _, s in problem.vector_field.sources]

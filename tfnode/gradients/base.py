@@ -5,19 +5,20 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfnode.problem import Problem
+from tfnode.solvers.solver import Solver
 
 
 class Request(NamedTuple):
     """What is asked of a solve, beside the problem itself.
 
     Attributes:
-        solver: A solver with `integrate`.
+        solver: The `Solver`.
         time_gradient: Whether the gradient in the times may be asked for.
         final_only: Whether only the state at the last time is wanted.
         counters: Variables to which every backward solve adds `(1, *BackwardStats)`, or `()`.
     """
 
-    solver: Any
+    solver: Solver
     time_gradient: bool = False
     final_only: bool = False
     counters: tuple = ()

@@ -11,13 +11,14 @@ from tfnode.gradients.reverse_step import Outputs, ReverseStep
 from tfnode.gradients.tapes import recorded
 from tfnode.problem import Problem
 from tfnode.solvers.failure import nan_where
+from tfnode.solvers.foreign import drivable
 from tfnode.solvers.stages import add, increment, stages
 from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class Checkpoint(Gradient):
-    """Backpropagation through the accepted steps, each computed anew from a stored state.
+    """Backpropagation through the accepted steps, each computed again from a stored state.
 
     With `y' = y + h sum_i b_i k_i`, `k_i = f(t + c_i h, z_i)`, `z_i = y + h sum_j a_ij k_j`,
     the cotangents run from the last stage to the first, and from the last step to the first:
@@ -64,7 +65,7 @@ class Checkpoint(Gradient):
         return {"max_states": self.max_states}
 
     def check(self, solver):
-        if not hasattr(solver, "tableau"):
+        if not drivable(solver).tells_steps:
             raise ValueError(
                 "The gradient 'checkpoint' needs a Runge-Kutta solver of `tfnode.solvers`, since "
                 f"others do not tell their steps. Use 'adjoint' instead. Received: solver={solver}"
@@ -79,8 +80,8 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     request, times, trajectory = solved.request, solved.times, solved.trajectory
     solver, final_only = request.solver, request.final_only
     tableau, record, steps = solver.tableau, trajectory.record, trajectory.stats.num_steps
-    dense = None if final_only else tableau.dense
-    rows = _rows(tableau, dense)
+    dense = None if final_only else solver.dense
+    rows = tableau.solution_rows if dense is None else tableau.dense_rows
     # Nothing depends on a quadrature, so the gradient in it is the same in all steps.
     cotangents, q_bar = cotangents[: len(solved.y0)], cotangents[len(solved.y0) :]
     windows = _Windows(solved)
@@ -103,7 +104,7 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
         if request.time_gradient:
             by_t, by_h, by_times = rates
             if dense is not None:
-                by_times, total, weighted = outputs.rates(tableau, step.ks, by_times)
+                by_times, total, weighted = outputs.rates(dense, step.ks, by_times)
                 t_bar, h_bar = t_bar - total, h_bar - weighted
             rates = by_t.write(n, t_bar), by_h.write(n, h_bar), by_times
         return n - 1, y_bar, [a + b for a, b in zip(g, g_step)], rates, window
@@ -130,24 +131,17 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     times_bar = tf.zeros_like(times)
     if request.time_gradient:
         by_t, by_h, times_bar = rates
-        steps_bar = (by_t.stack(), by_h.stack())
-        times_bar += solver.times_gradient(times, record, steps, *steps_bar, final_only)
-    evaluations = steps * len(rows) + windows.recomputed() * len(_rows(tableau, None))
+        lands = dense is None and not final_only
+        times_bar += solver.controller.times_gradient(
+            times, record, steps, by_t.stack(), by_h.stack(), lands
+        )
+    evaluations = steps * len(rows) + windows.recomputed() * len(tableau.solution_rows)
     stats = BackwardStats(evaluations, steps, 0 * steps, tf.zeros([]))
     # The steps up to where a solve failed have gradients, which are of no use.
     y_bar, g, times_bar = tf.nest.map_structure(
         lambda x: nan_where(trajectory.failed, x), (y_bar, g, times_bar)
     )
     return y_bar, g, times_bar, stats
-
-
-def _rows(tableau, dense):
-    """The stages that a step needs: `(c, row of a)` each."""
-    rows = tableau.rows
-    if dense is None:
-        # The derivative at the end is no part of the solution.
-        return rows[:-1] if tableau.first_same_as_last else rows
-    return rows if tableau.first_same_as_last else [*rows, (1.0, tableau.b)]
 
 
 def _step_end(solved: custom.Solved, n: tf.Tensor) -> tf.Tensor:
@@ -195,7 +189,8 @@ class _Windows:
 
         def forward(m, y, window):
             t, h = tf.gather(record.t, m), tf.gather(record.h, m)
-            ks, _ = stages(_rows(tableau, None), field, t, y, h, end=_step_end(self.solved, m))
+            end = _step_end(self.solved, m)
+            ks, _ = stages(tableau.solution_rows, field, t, y, h, end=end)
             y = add(y, increment(tableau.b, h, ks))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 

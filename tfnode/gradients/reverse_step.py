@@ -8,7 +8,7 @@ from tfnode.vector_field import BoundField, value_of
 
 
 def _stage(y, row, h, ks):
-    """The state of a stage."""
+    """Return the state of a stage."""
     return add(y, increment(row, h, ks)) if any(row) else y
 
 
@@ -33,7 +33,7 @@ class ReverseStep:
             self.tapes.append(tape)
 
     def backward(self, y_bar, q_bar, b, dense, moments):
-        """From the gradient in the end of the step to that in its beginning.
+        """Go from the gradient in the end of the step to that in its beginning.
 
         Returns:
             `(y_bar, sources_bar, t_bar, h_bar)`.
@@ -104,7 +104,7 @@ class Outputs:
         )[1:]
 
     def moments(self, powers):
-        """The sums of `theta^m` times the gradients, for `m` up to `powers`: lists."""
+        """Return the sums of `theta^m` times the gradients, for `m` up to `powers`: lists."""
         zeros = [
             tf.zeros([powers + 1, *tf.unstack(tf.shape(c))[1:]], c.dtype) for c in self.cotangents
         ]
@@ -122,8 +122,8 @@ class Outputs:
         (total,) = self._loop(body, (zeros,))
         return [[z[m] for z in total] for m in range(powers + 1)]
 
-    def rates(self, tableau, ks, by_times):
-        """How the loss changes with the requested times.
+    def rates(self, dense, ks, by_times):
+        """Return how the loss changes with the requested times.
 
         Returns:
             `(by_times, total, weighted)`: `by_times` with the gradients in the times added,
@@ -132,7 +132,7 @@ class Outputs:
         dtype = self.h.dtype
 
         def body(i, theta, arriving, by_times, total, weighted):
-            slope = increment(dense_slopes(tableau, theta), tf.ones([], dtype), ks)
+            slope = increment(dense_slopes(dense, theta), tf.ones([], dtype), ks)
             rate = inner(arriving, slope, dtype)
             here = tf.equal(tf.range(tf.shape(by_times)[0]), i)
             by_times += tf.where(here, rate, 0.0)

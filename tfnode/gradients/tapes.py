@@ -9,19 +9,20 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
+from tfnode.solvers.solver import Solver
 from tfnode.vector_field import value_of
 
 # TensorFlow exports no way to stop all tapes and let them go on.
 
 
-def unrecorded(solver: Any) -> contextlib.AbstractContextManager:
+def unrecorded(solver: Solver) -> contextlib.AbstractContextManager:
     """Return a context in which the tapes outside take no notice of a solve.
 
     A loop below a persistent tape, or below two, is built with all of its derivatives, and
     holds what they need, though a gradient method of ours has its own. Only the field goes
     on tapes, see `recorded`, since it may have some of its own; so may the solvers of TFP.
     """
-    return record.stop_recording() if hasattr(solver, "tableau") else contextlib.nullcontext()
+    return record.stop_recording() if solver.tells_steps else contextlib.nullcontext()
 
 
 def recorded(function: Callable) -> Callable:

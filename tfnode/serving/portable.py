@@ -11,7 +11,7 @@ from tfnode.integrate import solve
 from tfnode.layers import ODEBlock
 from tfnode.problem import caller
 from tfnode.runs.errors import RunError
-from tfnode.solvers.adaptive_step import AdaptiveStep
+from tfnode.solvers.foreign import drivable
 
 REMEDY = "Export it with --format=saved_model"
 
@@ -101,7 +101,7 @@ def _check_solver(block: ODEBlock, file_format: str) -> None:
             "model is traced, and an artefact takes batches of any size. Train with another "
             "solver, for example dopri5."
         )
-    if file_format == "saved_model" or not isinstance(solver, AdaptiveStep):
+    if file_format == "saved_model" or not drivable(solver).adaptive:
         return
     fixed = f"{REMEDY}, or train with a solver of fixed steps, for example rk4"
     if file_format == "onnx" and not solver.tableau.first_same_as_last:

@@ -3,70 +3,73 @@
 The classes are imported on first use, since TensorFlow Probability takes its time to load.
 """
 
-import functools
 import importlib
+import pathlib
+import re
+from collections.abc import Callable
 from typing import Any
 
-from tfnode import registry
+_MODULES = {"ButcherTableau": "tableau", "RungeKutta": "runge_kutta", "Stats": "trajectory"}
+# The names of the methods and their bases. They are read from the text of the files, since
+# importing them would load TensorFlow. A method needs no entry anywhere else.
+_BASES: dict[str, str] = {}
+for _file in sorted(pathlib.Path(__file__).with_name("methods").glob("*.py")):
+    for _name, _base in re.findall(
+        r"^class ([A-Z]\w*)\(([\w.]+)\):", _file.read_text("utf-8"), re.M
+    ):
+        _BASES[_name] = _base
+        _MODULES[_name] = f"methods.{_file.stem}"
 
-_MODULES = {
-    "Euler": "fixed_methods",
-    "Midpoint": "fixed_methods",
-    "Heun": "fixed_methods",
-    "RK4": "fixed_methods",
-    "RK38": "fixed_methods",
-    "Heun21": "adaptive_methods",
-    "Bosh3": "adaptive_methods",
-    "Dopri5": "adaptive_methods",
-    "Tsit5": "adaptive_methods",
-    "Dopri8": "dopri8",
-    "BDF": "bdf",
-    "ButcherTableau": "tableau",
-    "RungeKutta": "runge_kutta",
-    "Stats": "trajectory",
-}
-_NOT_SOLVERS = ("ButcherTableau", "RungeKutta", "Stats")
+# The names of the methods that take fixed steps alone, and of those that control their error.
+FIXED_STEP = tuple(name.lower() for name, base in _BASES.items() if base == "Explicit")
+ADAPTIVE = tuple(name.lower() for name, base in _BASES.items() if base == "Embedded")
 
-__all__ = [*_MODULES, "get", "serialize", "deserialize"]
+__all__ = [*_MODULES, "deserialize", "get", "serialize"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-_CLASSES = {
-    name.lower(): functools.partial(__getattr__, name)
-    for name in _MODULES
-    if name not in _NOT_SOLVERS
-}
+def _class(name: str) -> Callable[[], type]:
+    return lambda: __getattr__(name)
 
 
-def _base():
+_CLASSES = {name.lower(): _class(name) for name in _BASES}
+
+
+def _base_class() -> type:
     import tensorflow_probability as tfp
 
     return tfp.math.ode.Solver
 
 
-def get(identifier: Any):
-    """The solver that a name, a config or a `tfp.math.ode.Solver` stands for.
+def get(identifier: Any) -> Any:
+    """Return the solver that a name, a config or a `tfp.math.ode.Solver` stands for.
 
     Raises:
         ValueError: For anything else; the known names are listed.
     """
-    return registry.get("solver", identifier, _CLASSES, _base)
+    from tfnode import registry
+
+    return registry.get("solver", identifier, _CLASSES, _base_class)
 
 
 def serialize(solver: Any) -> dict:
-    """Config of a solver, from which `deserialize` makes an equal one."""
+    """Return the config of a solver, from which `deserialize` makes an equal one."""
+    from tfnode import registry
+
     return registry.serialize("solver", solver)
 
 
-def deserialize(config: dict):
-    """The solver that a config made by `serialize` describes."""
-    return registry.deserialize("solver", config, _CLASSES, _base)
+def deserialize(config: dict) -> Any:
+    """Return the solver that a config made by `serialize` describes."""
+    from tfnode import registry
+
+    return registry.deserialize("solver", config, _CLASSES, _base_class)

@@ -26,13 +26,13 @@ class Caller(NamedTuple):
 USER = Caller()
 
 
-def compiled_by_xla():
+def compiled_by_xla() -> bool:
     """Return whether what is being traced is compiled by XLA; TensorFlow does not export this."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     return graph is not None and control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def checked(results, failed, message, *facts, summarize=3):
+def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summarize: int = 3) -> Any:
     """Return the results, if all went well; else raise an error, or return NaN under XLA.
 
     Args:
@@ -51,12 +51,12 @@ def checked(results, failed, message, *facts, summarize=3):
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
 
-def finite(tensors):
+def finite(tensors: list[tf.Tensor]) -> tf.Tensor:
     """Return whether no element of a list of tensors is NaN or infinite, a boolean scalar."""
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in tensors])
 
 
-def nan_where(failed, x):
+def nan_where(failed: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Return `x`, a float tensor, or NaN if something failed that could not be raised.
 
     A product, so that the gradients through it are NaN, too; those of a selection would be 0.

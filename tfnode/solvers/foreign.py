@@ -1,18 +1,22 @@
 """Solvers of TensorFlow Probability behind the interface of ours."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
-from tfnode.solvers.failure import USER, checked
-from tfnode.solvers.trajectory import Stats, Trajectory
+from tfnode.solvers.failure import USER, Caller, checked
+from tfnode.solvers.solver import Field, Solver
+from tfnode.solvers.trajectory import Stats, Steps, Trajectory
 
 
-def drivable(solver):
-    """The solver, with `integrate`."""
-    return solver if hasattr(solver, "integrate") else Foreign(solver)
+def drivable(solver: Any) -> Solver:
+    """Return a solver of ours as it is, and one of TFP's as a `Foreign`."""
+    return solver if isinstance(solver, Solver) else Foreign(solver)
 
 
-class Foreign:
-    """Lets `tfnode.odeint` drive a `tfp.math.ode.Solver` that is not one of ours.
+class Foreign(Solver):
+    """A `tfp.math.ode.Solver` that is not one of ours, behind our interface.
 
     Time runs forward from 0 inside, as TFP wants it, whatever the direction outside;
     quadratures are part of the state. A solve that TFP reports as failed raises
@@ -26,24 +30,36 @@ class Foreign:
         solver: A `tfp.math.ode.Solver`.
     """
 
-    adaptive = False
+    def __init__(self, solver: Any):
+        # Slow to load, and there already where it is needed.
+        import tensorflow_probability as tfp
 
-    def __init__(self, solver):
         self.solver = solver
         self.tolerances = solver._rtol, solver._atol
+        # Its Newton iterations stop before their derivatives have converged.
+        self.differentiable = not isinstance(solver, tfp.math.ode.BDF)
+        self._tells_size = isinstance(solver, (tfp.math.ode.BDF, tfp.math.ode.DormandPrince))
 
     def integrate(
-        self, field, y0, times, quadratures=(), final_only=False, first_step=None, caller=USER
+        self,
+        field: Field,
+        y0: Sequence[tf.Tensor],
+        times: tf.Tensor,
+        quadratures: Sequence[tf.Tensor] = (),
+        final_only: bool = False,
+        first_step: tf.Tensor | None = None,
+        max_states: int | None = None,
+        caller: Caller = USER,
+        steps: Steps | None = None,
     ) -> Trajectory:
-        """As `RungeKutta.integrate`, without a record of the steps."""
-        del first_step
+        del first_step, max_states, steps
         size = len(y0)
         dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
         start = times[0]
         direction = tf.sign(times[-1] - start)
         elapsed = tf.cast((times - start) * direction, dtype)
 
-        def ode_fn(tau, state):
+        def ode_fn(tau: tf.Tensor, state: Sequence[tf.Tensor]) -> tuple:
             dy, dq = field(start + direction * tf.cast(tau, times.dtype), list(state[:size]))
             return tuple(tf.cast(direction, x.dtype) * x for x in (*dy, *dq))
 
@@ -67,7 +83,7 @@ class Foreign:
             "on the way to the time",
             caller.time(start + direction * target),
             "last step size =",
-            getattr(results.solver_internal_state, "step_size", "unknown"),
+            results.solver_internal_state.step_size if self._tells_size else "unknown",
             "evaluations =",
             results.diagnostics.num_ode_fn_evaluations,
         )

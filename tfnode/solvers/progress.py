@@ -1,23 +1,10 @@
-"""Where an adaptive solve is, a step that it tries, and the steps that it took."""
+"""Where a solve with error control is, and a step that it tries."""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfnode.solvers.record import Record
-from tfnode.solvers.trajectory import Stats
-
-
-class Steps(NamedTuple):
-    """The accepted steps of a solve.
-
-    Attributes:
-        record: The `Record`.
-        stats: The `Stats`.
-    """
-
-    record: Record
-    stats: Stats
+from tfnode.solvers.solver import State
 
 
 class Progress(NamedTuple):
@@ -26,55 +13,61 @@ class Progress(NamedTuple):
     The scalars are packed: under XLA every variable of a loop costs a kernel a step.
     """
 
-    y: list
-    q: list
-    derivative: tuple  # The field at `(t, y)`, as it returned it.
+    y: State
+    q: State
+    derivative: tuple[State, State]  # The field at `(t, y)`, as it returned it.
     clock: tf.Tensor  # The time; the size of the next step, without sign; see `ratio`.
-    counts: tf.Tensor  # The accepted and the rejected steps.
+    counts: tf.Tensor  # See `accepted`, `rejected` and `reached`.
 
     @property
-    def t(self):
+    def t(self) -> tf.Tensor:
         """The time reached."""
         return self.clock[0]
 
     @property
-    def h(self):
+    def h(self) -> tf.Tensor:
         """The size of the next step; 0 once it is below the resolution of time."""
         return self.clock[1]
 
     @property
-    def ratio(self):
+    def ratio(self) -> tf.Tensor:
         """Error over tolerance of the last accepted step."""
         return self.clock[2]
 
     @property
-    def accepted(self):
+    def accepted(self) -> tf.Tensor:
         """The number of accepted steps."""
         return self.counts[0]
 
     @property
-    def rejected(self):
+    def rejected(self) -> tf.Tensor:
         """The number of rejected steps."""
         return self.counts[1]
 
-    def with_step(self, h):
+    @property
+    def reached(self) -> tf.Tensor:
+        """The number of requested times whose states are written."""
+        return self.counts[2]
+
+    def with_step(self, h: tf.Tensor) -> "Progress":
         """Return the same place with another size of the next step."""
         return self._replace(clock=tf.stack([self.t, h, self.ratio]))
 
-    def may_go_on(self, max_steps):
-        """Whether neither the budget of steps is spent nor the step too small."""
-        return (tf.reduce_sum(self.counts) < max_steps) & (self.h > 0.0)
+    def may_go_on(self, max_steps: int) -> tf.Tensor:
+        """Return whether neither the budget of steps is spent nor the step too small."""
+        return (self.accepted + self.rejected < max_steps) & (self.h > 0.0)
 
 
 class Trial(NamedTuple):
     """A step that was tried."""
 
-    t: tf.Tensor
+    begin: tf.Tensor
+    t: tf.Tensor  # The time at its end.
     h: tf.Tensor  # With sign.
-    y: list
-    q: list
-    ks: list  # The derivatives: those of the stages, then that at the end of the step.
-    last: tuple  # The field at `(t, y)`, as it returned it.
+    y: State
+    q: State
+    ks: list[State]  # The derivatives: those of the stages, then that at the end of the step.
+    last: tuple[State, State]  # The field at `(t, y)`, as it returned it.
     ratio: tf.Tensor
     accept: tf.Tensor
     lands: tf.Tensor

@@ -45,7 +45,7 @@ class Recorder:
         ValueError: If `total` is not known under XLA.
     """
 
-    def __init__(self, max_states, total):
+    def __init__(self, max_states: int, total: int | None):
         self.fixed = compiled_by_xla()  # Arrays have fixed sizes there.
         if self.fixed and total is None:
             raise ValueError(
@@ -56,10 +56,10 @@ class Recorder:
         self.total = total
         self.slots = max_states if total is None else min(max_states, total + total % 2)
 
-    def start(self, y0, time_dtype):
-        """An empty record."""
+    def start(self, y0: list[tf.Tensor], time_dtype: tf.DType) -> Record:
+        """Return an empty record."""
 
-        def array(dtype, size, shape=()):
+        def array(dtype: tf.DType, size: Any, shape: Any = ()) -> tf.TensorArray:
             size = size if self.fixed else 0
             return tf.TensorArray(
                 dtype,
@@ -80,8 +80,16 @@ class Recorder:
             window=(),
         )
 
-    def write(self, record, n, t, h, reached, y):
-        """The record with step number `n`, from `(t, y)`; a step may be written again."""
+    def write(
+        self,
+        record: Record,
+        n: tf.Tensor,
+        t: tf.Tensor,
+        h: tf.Tensor,
+        reached: tf.Tensor,
+        y: list[tf.Tensor],
+    ) -> Record:
+        """Return the record with step number `n`, from `(t, y)`; it may be written again."""
         full = tf.equal(n, record.stride * self.slots)
         stride = tf.where(full, 2 * record.stride, record.stride)
         own = tf.equal(record.owners, n)
@@ -100,8 +108,8 @@ class Recorder:
             window=(),
         )
 
-    def finish(self, record):
-        """The record as tensors."""
+    def finish(self, record: Record) -> Record:
+        """Return the record as tensors."""
         window = record.stride
         if self.total is not None:
             window = 2 ** max(math.ceil(math.log2(self.total / self.slots)), 0)

@@ -1,16 +1,20 @@
 """The arithmetic of explicit Runge-Kutta steps, over lists of tensors."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfnode.solvers.failure import compiled_by_xla
-from tfnode.solvers.tableau import ButcherTableau
+from tfnode.solvers.solver import Field, State
+from tfnode.solvers.tableau import Dense, Rows
 
 # From here on, compiling the field once for each of them takes longer than a loop over them.
 STAGES_IN_A_LOOP = 8
 
 
-def increment(weights, h, derivatives):
-    """`h * sum_i weights[i] * derivatives[i]` for each component, zero weights skipped.
+def increment(weights: Sequence, h: tf.Tensor, derivatives: Sequence[State]) -> State:
+    """Return `h * sum_i weights[i] * derivatives[i]` for each component, without zero weights.
 
     `h` is a scalar of the time's dtype. The weights are numbers, or such scalars.
     """
@@ -19,7 +23,7 @@ def increment(weights, h, derivatives):
     if not rest:
         return [tf.cast(h * first, x.dtype) * x for x in start]
 
-    def times(w, k):
+    def times(w: Any, k: State) -> State:
         # A number must not go through `cast`, which would make it float32 first.
         return [(tf.cast(w, x.dtype) if tf.is_tensor(w) else w) * x for x in k]
 
@@ -31,22 +35,28 @@ def increment(weights, h, derivatives):
     return times(h, total)
 
 
-def add(left, right):
-    """Componentwise sum of two lists of tensors, with the static shapes of the first."""
+def add(left: State, right: State) -> State:
+    """Return the componentwise sum of two lists of tensors, with the static shapes of the first."""
     total = [x + y for x, y in zip(left, right)]
     for x, z in zip(left, total):
         z.set_shape(x.shape)
     return total
 
 
-def stages(rows, field, t, y, h, first=None, end=None):
-    """Evaluates the stages of one step.
+def stages(
+    rows: Rows,
+    field: Field,
+    t: tf.Tensor,
+    y: State,
+    h: tf.Tensor,
+    first: tuple[State, State] | None = None,
+    end: tf.Tensor | None = None,
+) -> tuple[list[State], list[State]]:
+    """Evaluate the stages of one step.
 
     Args:
         rows: The method, `(c, row of a)` for each stage.
-        field: `field(t, y) -> (dy, dq)` over lists of tensors: the derivative of the
-            state and the integrands of the quadratures. The latter may depend on the
-            state but the state never on them, so they need no stage values.
+        field: The `Field`. Its quadratures need no stage values.
         t, h: Scalars of the time's dtype; `h` is negative for a step back in time.
         y: List of tensors.
         first: The first stage where it is known already, as `field` returned it.
@@ -69,13 +79,21 @@ def stages(rows, field, t, y, h, first=None, end=None):
     return ks, qs
 
 
-def stage_time(c, t, h, end):
-    """The time of a stage; `end` is that at the end of the step."""
+def stage_time(c: float, t: tf.Tensor, h: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Return the time of a stage; `end` is that at the end of the step."""
     return end if c == 1.0 else t + c * h
 
 
-def _stages_in_a_loop(rows, field, t, y, h, first, end):
-    """The same, with the field compiled once."""
+def _stages_in_a_loop(
+    rows: Rows,
+    field: Field,
+    t: tf.Tensor,
+    y: State,
+    h: tf.Tensor,
+    first: tuple[State, State],
+    end: tf.Tensor,
+) -> tuple[list[State], list[State]]:
+    """Do the same with the field compiled once."""
     count, size = len(rows), len(y)
     arrays = [
         tf.TensorArray(x.dtype, count, element_shape=x.shape, clear_after_read=False)
@@ -85,7 +103,7 @@ def _stages_in_a_loop(rows, field, t, y, h, first, end):
     times = tf.stack([stage_time(c, t, h, end) for c, _ in rows])
     weights = tf.constant([[*row, *[0.0] * (count - len(row))] for _, row in rows], h.dtype)
 
-    def body(i, arrays):
+    def body(i: tf.Tensor, arrays: list) -> tuple[tf.Tensor, list]:
         # Not a matrix product, which GPUs may take in less precision.
         scaled = [tf.reshape(h * weights[i], [count] + [1] * x.shape.rank) for x in y]
         dy, dq = field(
@@ -109,19 +127,19 @@ def _stages_in_a_loop(rows, field, t, y, h, first, end):
     return ks, [[x[i] for x in stacked[size:]] for i in range(count)]
 
 
-def dense_weights(tableau: ButcherTableau, theta):
-    """The weights of the derivatives in the dense output at `theta`, a scalar in [0, 1]."""
-    return [_polynomial((0.0, *row), theta) for row in tableau.dense]
+def dense_weights(dense: Dense, theta: tf.Tensor) -> list:
+    """Return the weights of the derivatives in the dense output at `theta`, a scalar in [0, 1]."""
+    return [_polynomial((0.0, *row), theta) for row in dense]
 
 
-def dense_slopes(tableau: ButcherTableau, theta):
-    """The derivatives of `dense_weights` in `theta`."""
-    rows = [[(m + 1) * c for m, c in enumerate(row)] for row in tableau.dense]
+def dense_slopes(dense: Dense, theta: tf.Tensor) -> list:
+    """Return the derivatives of `dense_weights` in `theta`."""
+    rows = [[(m + 1) * c for m, c in enumerate(row)] for row in dense]
     return [_polynomial(row, theta) for row in rows]
 
 
-def _polynomial(coefficients, x):
-    """The value at `x`, a scalar tensor, by Horner's rule; 0.0 where all are zero."""
+def _polynomial(coefficients: Sequence[float], x: tf.Tensor) -> Any:
+    """Return the value at `x`, a scalar tensor, by Horner's rule; 0.0 where all are zero."""
     if not any(coefficients):
         return 0.0
     *rest, total = coefficients

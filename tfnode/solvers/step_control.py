@@ -4,17 +4,18 @@ import math
 
 import tensorflow as tf
 
+from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stages import add, increment
 
 # The controller: the next step is the last one times
 # SAFETY * ratio^(-(INTEGRAL + PROPORTIONAL) / k) * previous_ratio^(PROPORTIONAL / k).
 SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.9, 0.1
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
-SMALLEST_PREVIOUS = 0.1  # One very good step shall not brake the one after the next.
+SMALLEST_PREVIOUS = 0.1  # One very good step must not brake the one after the next.
 
 
-def factor(ratio, previous, accept, order):
-    """By what the next step is longer than the last, a scalar.
+def factor(ratio: tf.Tensor, previous: tf.Tensor, accept: tf.Tensor, order: int) -> tf.Tensor:
+    """Return by what the next step is longer than the last, a scalar.
 
     The PI controller of Hairer, Wanner, section IV.2.
 
@@ -31,8 +32,10 @@ def factor(ratio, previous, accept, order):
     return tf.where(accept, result, tf.minimum(result, SAFETY))
 
 
-def ratio(error, y, y_new, rtol, atol, dtype):
-    """The error in units of the tolerance: root mean square over all components.
+def ratio(
+    error: State, y: State, y_new: State, rtol: float, atol: float, dtype: tf.DType
+) -> tf.Tensor:
+    """Return the error in units of the tolerance: root mean square over all components.
 
     Args:
         error, y, y_new: Lists of tensors.
@@ -45,13 +48,22 @@ def ratio(error, y, y_new, rtol, atol, dtype):
     return tf.stop_gradient(rms(scaled, dtype))
 
 
-def first(field, t, y, derivative, span, rtol, atol, order):
-    """The size of the first step, without sign, for one evaluation.
+def first(
+    field: Field,
+    t: tf.Tensor,
+    y: State,
+    derivative: State,
+    span: tf.Tensor,
+    rtol: float,
+    atol: float,
+    order: int,
+) -> tf.Tensor:
+    """Return the size of the first step, without sign, for one evaluation.
 
     The rule of Hairer, Norsett and Wanner, section II.4.
 
     Args:
-        field, t, y: As in `AdaptiveStep.integrate`.
+        field, t, y: As in `Solver.initial_step`.
         derivative: List of tensors, the derivative of the state at `(t, y)`.
         span: Scalar, from `t` to the last time.
         rtol, atol: Tolerances, floats.
@@ -62,7 +74,7 @@ def first(field, t, y, derivative, span, rtol, atol, order):
     d1 = rms([x / s for x, s in zip(derivative, scale)], span.dtype)
     tiny = tf.constant(1e-6, span.dtype)
     h0 = tf.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / d1)
-    # Not all of it, lest rounding take the time beyond the last one.
+    # Rounding must not take the time beyond the last one.
     h0 = tf.stop_gradient(tf.minimum(h0, 0.99 * tf.abs(span)))
     h0_signed = h0 * tf.sign(span)
     probe = add(y, increment((1.0,), h0_signed, [derivative]))
@@ -75,17 +87,17 @@ def first(field, t, y, derivative, span, rtol, atol, order):
         (0.01 / steepest) ** (1.0 / order),
     )
     h = tf.minimum(tf.minimum(100.0 * h0, h1), tf.abs(span))
-    # Where the field is not finite the first step shall fail, not this.
+    # A field that is not finite must make the first step fail, not this.
     return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span)))
 
 
-def rms(tensors, dtype):
-    """Root mean square over the elements of all tensors; 0 where there are none."""
+def rms(tensors: State, dtype: tf.DType) -> tf.Tensor:
+    """Return the root mean square over the elements of all tensors; 0 where there are none."""
     total = tf.add_n([tf.cast(tf.reduce_sum(tf.square(x)), dtype) for x in tensors])
     size = tf.add_n([tf.cast(tf.size(x), dtype) for x in tensors])
     return tf.sqrt(total / tf.maximum(size, 1.0))
 
 
-def epsilon(dtype):
-    """The resolution of floats, of 4 or 8 bytes, near 1."""
+def epsilon(dtype: tf.DType) -> float:
+    """Return the resolution of floats, of 4 or 8 bytes, near 1."""
     return 1.2e-7 if dtype == tf.float32 else 2.3e-16

@@ -3,6 +3,11 @@
 import dataclasses
 import math
 
+Rows = list[tuple[float, tuple[float, ...]]]  # `(c, row of a)` for each stage.
+
+# A row for each derivative: the coefficients of `theta`, `theta^2`, ... in its weight.
+Dense = tuple[tuple[float, ...], ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class ButcherTableau:
@@ -44,9 +49,9 @@ class ButcherTableau:
     b: tuple[float, ...]
     order: int
     b_error: tuple[float, ...] | None = None
-    dense: tuple[tuple[float, ...], ...] | None = None
+    dense: Dense | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         stages = len(self.b)
         if len(self.c) != stages or [len(row) for row in self.a] != list(range(stages)):
             raise ValueError(
@@ -84,9 +89,29 @@ class ButcherTableau:
         return len(self.b)
 
     @property
-    def rows(self) -> list[tuple[float, tuple[float, ...]]]:
+    def rows(self) -> Rows:
         """`(c, row of a)` for each stage."""
         return list(zip(self.c, self.a))
+
+    @property
+    def error_weights(self) -> tuple[float, ...]:
+        """`b_error`, for a method that has it."""
+        if self.b_error is None:
+            raise ValueError(
+                "Steps of an adaptive size need a method that estimates its error. Give the "
+                "tableau `b_error`, or the solver fixed steps. Received: b_error=None"
+            )
+        return self.b_error
+
+    @property
+    def solution_rows(self) -> Rows:
+        """The `rows` of the stages that the solution at the end of the step needs."""
+        return self.rows[:-1] if self.first_same_as_last else self.rows
+
+    @property
+    def dense_rows(self) -> Rows:
+        """The `rows` of all derivatives in the dense output."""
+        return self.rows if self.first_same_as_last else [*self.rows, (1.0, self.b)]
 
     @property
     def first_same_as_last(self) -> bool:

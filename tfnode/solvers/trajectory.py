@@ -1,8 +1,10 @@
-"""`Trajectory` and `Stats`: the results of a solve."""
+"""`Trajectory`, `Stats` and `Steps`: the results of a solve."""
 
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from tfnode.solvers.record import Record
 
 
 class Stats(NamedTuple):
@@ -35,6 +37,18 @@ class Trajectory(NamedTuple):
     states: list
     quadratures: list
     stats: Stats
-    step: Any = None
-    record: Any = None
+    step: tf.Tensor | None = None
+    record: Record | None = None
     failed: Any = False
+
+
+class Steps(NamedTuple):
+    """The accepted steps of a solve.
+
+    Attributes:
+        record: The `Record`.
+        stats: The `Stats`.
+    """
+
+    record: Record
+    stats: Stats

@@ -1,15 +1,11 @@
 """`ModelSettings`, and the types of settings that several models have."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tfnode.lab.section import Section
-
-FixedStep = Literal["euler", "midpoint", "heun", "rk4", "rk38"]
-Adaptive = Literal["heun21", "bosh3", "dopri5", "tsit5", "dopri8"]
-FIXED_STEP: tuple[str, ...] = get_args(FixedStep)
-ADAPTIVE: tuple[str, ...] = get_args(Adaptive)
+from tfnode.solvers import ADAPTIVE, FIXED_STEP
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 SizeOrNone = Annotated[int, Field(ge=0, le=2**16)]
@@ -18,7 +14,10 @@ Tolerance = Annotated[float, Field(ge=1e-12, le=1.0)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 Norm = Literal["batch", "group", "layer", None]
 # "bdf" is missing: its dense Jacobian of a batch of images fits into no memory.
-Solver = Literal[FixedStep, Adaptive]
+if TYPE_CHECKING:  # The type checker knows no names that are found at run time.
+    Solver = str
+else:
+    Solver = Literal[FIXED_STEP + ADAPTIVE]
 Gradient = Literal["adjoint", "checkpoint", "backprop"]
 Cell = Literal["simple", "gru"]
 

@@ -5,8 +5,6 @@ from typing import Literal
 from pydantic import Field
 
 from tfnode.lab.model_settings.base import (
-    ADAPTIVE,
-    FIXED_STEP,
     Gradient,
     ModelSettings,
     Norm,
@@ -16,6 +14,7 @@ from tfnode.lab.model_settings.base import (
     Solver,
     Tolerance,
 )
+from tfnode.solvers import ADAPTIVE, FIXED_STEP
 
 
 class OdenetSettings(ModelSettings):

@@ -1,13 +1,13 @@
-"""The Runge-Kutta methods with fixed steps."""
+"""The Runge-Kutta methods without an error estimate."""
 
 import keras
 
-from tfnode.solvers.fixed_step import FixedStep
+from tfnode.solvers.explicit import Explicit
 from tfnode.solvers.tableau import ButcherTableau
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Euler(FixedStep):
+class Euler(Explicit):
     """Euler's method: order 1, 1 stage, 1 evaluation a step.
 
     Reference: Hairer, Norsett, Wanner (1993), section I.7.
@@ -17,7 +17,7 @@ class Euler(FixedStep):
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Midpoint(FixedStep):
+class Midpoint(Explicit):
     """The explicit midpoint rule: order 2, 2 stages, 2 evaluations a step.
 
     Reference: Hairer, Norsett, Wanner (1993), section II.1, equation (1.3').
@@ -27,17 +27,7 @@ class Midpoint(FixedStep):
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Heun(FixedStep):
-    """Heun's method, the explicit trapezoidal rule: order 2, 2 stages, 2 evaluations a step.
-
-    Reference: Hairer, Norsett, Wanner (1993), section II.1.
-    """
-
-    tableau = ButcherTableau(c=(0.0, 1.0), a=((), (1.0,)), b=(0.5, 0.5), order=2)
-
-
-@keras.saving.register_keras_serializable("tfnode")
-class RK4(FixedStep):
+class RK4(Explicit):
     """The classic Runge-Kutta method: order 4, 4 stages, 4 evaluations a step.
 
     Reference: Kutta (1901); Hairer, Norsett, Wanner (1993), table II.1.2, left.
@@ -52,7 +42,7 @@ class RK4(FixedStep):
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class RK38(FixedStep):
+class RK38(Explicit):
     """The 3/8 rule: order 4, 4 stages, 4 evaluations a step.
 
     This is the method behind `method="rk4"` in torchdiffeq, and so the "Runge-Kutta with

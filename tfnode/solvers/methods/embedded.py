@@ -1,32 +1,13 @@
-"""The adaptive Runge-Kutta methods."""
+"""The Runge-Kutta methods of order 3 to 5 with an error estimate."""
 
 import keras
 
-from tfnode.solvers.adaptive_step import AdaptiveStep
+from tfnode.solvers.explicit import Embedded
 from tfnode.solvers.tableau import ButcherTableau
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Heun21(AdaptiveStep):
-    """Heun's method with Euler's embedded: order 2(1), 2 stages, 2 evaluations a step.
-
-    Dense output by the cubic Hermite polynomial.
-
-    Reference: Hairer, Norsett, Wanner (1993), section II.4.
-    """
-
-    tableau = ButcherTableau(
-        c=(0.0, 1.0),
-        a=((), (1.0,)),
-        b=(0.5, 0.5),
-        order=2,
-        b_error=(-0.5, 0.5),
-        dense=((1.0, -1 / 2, 0.0), (0.0, 3 / 2, -1.0), (0.0, -1.0, 1.0)),
-    )
-
-
-@keras.saving.register_keras_serializable("tfnode")
-class Bosh3(AdaptiveStep):
+class Bosh3(Embedded):
     """Bogacki and Shampine's method: order 3(2), 4 stages, 3 evaluations a step.
 
     Dense output by the cubic Hermite polynomial.
@@ -45,7 +26,7 @@ class Bosh3(AdaptiveStep):
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Dopri5(AdaptiveStep):
+class Dopri5(Embedded):
     """Dormand and Prince's method: order 5(4), 7 stages, 6 evaluations a step.
 
     Dense output of order 4.
@@ -109,7 +90,7 @@ class Dopri5(AdaptiveStep):
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Tsit5(AdaptiveStep):
+class Tsit5(Embedded):
     """Tsitouras's method: order 5(4), 7 stages, 6 evaluations a step.
 
     Dense output of order 4.

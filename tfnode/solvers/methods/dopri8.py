@@ -1,13 +1,13 @@
-"""`Dopri8`, an adaptive Runge-Kutta method of order 8."""
+"""`Dopri8`, a Runge-Kutta method of order 8."""
 
 import keras
 
-from tfnode.solvers.adaptive_step import AdaptiveStep
+from tfnode.solvers.explicit import Embedded
 from tfnode.solvers.tableau import ButcherTableau
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class Dopri8(AdaptiveStep):
+class Dopri8(Embedded):
     """Prince and Dormand's method: order 8(7), 13 stages, 13 evaluations a step.
 
     For tight tolerances, in float64. It has no dense output: its steps land on the

@@ -1,5 +1,8 @@
 """TFP's solver for stiff problems, with a config."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -31,7 +34,7 @@ class BDF(tfp.math.ode.BDF):
     Reference: Shampine, Reichelt, *The MATLAB ODE suite* (1997).
     """
 
-    def __init__(self, rtol=1e-3, atol=1e-6, max_steps=4096):
+    def __init__(self, rtol: float = 1e-3, atol: float = 1e-6, max_steps: int = 4096):
         for name, value in (("rtol", rtol), ("atol", atol)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0.0:
                 raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
@@ -44,7 +47,9 @@ class BDF(tfp.math.ode.BDF):
         self.atol = atol
         self.max_steps = max_steps
 
-    def _solve(self, ode_fn, initial_time, initial_state, *args, **kwargs):
+    def _solve(
+        self, ode_fn: Callable, initial_time: Any, initial_state: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         for y in tf.nest.flatten(initial_state):
             if not y.shape.is_fully_defined():
                 raise ValueError(
@@ -54,9 +59,9 @@ class BDF(tfp.math.ode.BDF):
                 )
         return super()._solve(ode_fn, initial_time, initial_state, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "BDF":
         return cls(**config)

@@ -1,0 +1,149 @@
+"""`Controller`: how long the steps are; and `Pace`, its part in one solve."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfnode.solvers.failure import Caller
+from tfnode.solvers.record import Record
+from tfnode.solvers.solver import Field, State
+from tfnode.solvers.tableau import ButcherTableau
+from tfnode.solvers.trajectory import Stats, Steps
+
+
+class Solve(NamedTuple):
+    """A solve, as its controller sees it; see `Solver.integrate`."""
+
+    tableau: ButcherTableau
+    field: Field
+    times: tf.Tensor
+    final_only: bool = False
+    first_step: tf.Tensor | None = None
+
+
+class End(NamedTuple):
+    """The end of a solve.
+
+    Attributes:
+        failed: Whether the solve failed, a boolean scalar.
+        facts: Where it failed: names, each before its value.
+        stats: The `Stats`.
+        step: The size with which another solve would go on, if the controller chooses it.
+        slopes: Tensors through which the gradients of a failed solve become NaN.
+    """
+
+    failed: tf.Tensor
+    facts: list
+    stats: Stats
+    step: tf.Tensor | None = None
+    slopes: Sequence[tf.Tensor] = ()
+
+
+class Pace(abc.ABC):
+    """The steps of one solve, which consists of legs.
+
+    A place is a NamedTuple of tensors, all that the loop carries from step to step: the state
+    `y`, the quadratures `q`, the number of `accepted` steps, and what the controller needs.
+
+    A trial is a step that was tried: the time at which it `begin`s, its size `h` with sign, and
+    more that the controller needs.
+
+    Attributes:
+        legs: The number of legs: an int where it is known.
+        lands: Whether each leg goes from one requested time to the next.
+        straight: Whether each leg is exactly one step.
+        most: The most steps in a leg, or `None` where nobody knows.
+        total: The most steps in the solve, or `None` where nobody knows.
+        advice: What went wrong in a solve that failed, and what to do.
+    """
+
+    legs: Any
+    lands: bool
+    straight: bool
+    most: int | None
+    total: int | None
+    advice: str
+
+    @abc.abstractmethod
+    def start(self, y: State, q: State) -> Any:
+        """Return the place where the solve begins."""
+
+    @abc.abstractmethod
+    def leg(self, index: Any, now: Any) -> Any:
+        """Return what the steps of a leg have in common."""
+
+    @abc.abstractmethod
+    def unfinished(self, leg: Any, now: Any) -> tf.Tensor:
+        """Return whether the leg has another step."""
+
+    @abc.abstractmethod
+    def try_step(self, leg: Any, now: Any) -> Any:
+        """Return a trial."""
+
+    @abc.abstractmethod
+    def output(self, now: Any, trial: Any, arrays: list) -> tuple[tf.Tensor, list]:
+        """Return how many requested times lie at or before the end of the trial, and the arrays.
+
+        Where the legs do not land on the times, the states there are written into the arrays.
+        """
+
+    @abc.abstractmethod
+    def advance(self, now: Any, trial: Any, reached: tf.Tensor) -> Any:
+        """Return the place after a trial."""
+
+    @abc.abstractmethod
+    def finish(self, now: Any, caller: Caller) -> End:
+        """Return how a solve ended at this place."""
+
+
+class Controller(abc.ABC):
+    """How long the steps of a solver are.
+
+    Attributes:
+        adaptive: Whether it chooses them from an estimate of the error.
+        tolerances: `(rtol, atol)` where it does, else `None`.
+    """
+
+    adaptive: bool = False
+    tolerances: tuple[float, float] | None = None
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+
+    @abc.abstractmethod
+    def pace(self, solve: Solve, steps: Steps | None = None) -> Pace:
+        """Return the steps of a solve; `steps` are those of an earlier one, to be taken again."""
+
+    def initial_step(
+        self, order: int, field: Field, t: tf.Tensor, y: State, span: tf.Tensor
+    ) -> tuple[tf.Tensor, int]:
+        """Return what `Solver.initial_step` returns, for a method of this order."""
+        del order, field, t, y
+        return tf.zeros([], span.dtype), 0
+
+    @abc.abstractmethod
+    def chosen_times(self, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        """Return the times at which TFP's caller gets the state who leaves them to the solver."""
+
+    @abc.abstractmethod
+    def times_gradient(
+        self,
+        times: tf.Tensor,
+        record: Record,
+        steps: tf.Tensor,
+        t_bar: tf.Tensor,
+        h_bar: tf.Tensor,
+        lands: bool,
+    ) -> tf.Tensor:
+        """Return the gradient in the times, from those in the steps of a recorded solve.
+
+        Args:
+            times: 1-D tensor, as in `Solver.integrate`.
+            record: The `Record`.
+            steps: int32 scalar, the number of steps.
+            t_bar, h_bar: 1-D tensors like `record.t` and `record.h`, the gradients in them.
+            lands: Whether the steps land on every requested time.
+        """

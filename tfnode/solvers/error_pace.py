@@ -1,0 +1,179 @@
+"""`ErrorPace`: the part of `ErrorControl` in one solve."""
+
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from tfnode.solvers import step_control
+from tfnode.solvers.controller import End, Pace, Solve
+from tfnode.solvers.failure import Caller
+from tfnode.solvers.progress import Progress, Trial
+from tfnode.solvers.solver import State
+from tfnode.solvers.stages import add, dense_weights, increment, stages
+from tfnode.solvers.trajectory import Stats, Steps
+
+if TYPE_CHECKING:
+    from tfnode.solvers.error_control import ErrorControl
+
+
+class ErrorPace(Pace):
+    """The steps of one solve by `ErrorControl`: a single leg, in which times are passed.
+
+    A method without dense output lands on every time, and all of them on the last.
+    """
+
+    legs, lands, straight = 1, False, False
+    advice = (
+        "the budget of steps is spent, the step is below the resolution of time, or the state or "
+        "its derivative is not finite. Try looser tolerances, a larger `max_steps`, float64, or a "
+        "solver for stiff problems, and check the dynamics for NaN."
+    )
+
+    def __init__(self, control: "ErrorControl", solve: Solve):
+        self.control, self.solve, times = control, solve, solve.times
+        self.most = self.total = control.max_steps
+        self.last, self.span = times[-1], times[-1] - times[0]
+        self.direction = tf.sign(self.span)
+        self.evaluations: Any = 0
+
+    def start(self, y: State, q: State) -> Progress:
+        t, field, h = self.solve.times[0], self.solve.field, self.solve.first_step
+        derivative, self.evaluations = field(t, y), 1
+        if h is None:
+            order = self.solve.tableau.order
+            h, spent = self.control.initial_step(order, field, t, y, self.span, derivative[0])
+            self.evaluations += spent
+        clock = tf.stack([t, h, tf.ones([], t.dtype)])
+        return Progress(y, q, derivative, clock, tf.constant([0, 0, 1]))
+
+    def leg(self, index: Any, now: Progress) -> None:
+        return None
+
+    def unfinished(self, leg: None, now: Progress) -> tf.Tensor:
+        return tf.not_equal(now.t, self.last) & now.may_go_on(self.control.max_steps)
+
+    def try_step(self, leg: None, now: Progress) -> Trial:
+        end = self.last
+        if self.solve.tableau.dense is None and not self.solve.final_only:
+            # Unlike a gather, a slice has a dense gradient.
+            end = tf.slice(self.solve.times, [now.reached], [1])[0]
+        return self.step_towards(end, now)
+
+    def step_towards(self, end: tf.Tensor, now: Progress) -> Trial:
+        """Return a trial that does not go beyond the time `end`."""
+        tableau, field = self.solve.tableau, self.solve.field
+        remaining = tf.abs(end - now.t)
+        lands = now.h >= remaining * (1.0 - 1e-3)
+        t = tf.where(lands, end, now.t + self.direction * now.h)
+        h = t - now.t
+        ks, qs = stages(tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
+        y = add(now.y, increment(tableau.b, h, ks))
+        error = increment(tableau.error_weights, h, ks)
+        ratio = step_control.ratio(error, now.y, y, self.control.rtol, self.control.atol, h.dtype)
+        accept = self.accepts(ratio)
+        q = add(now.q, increment(tableau.b, h, qs)) if now.q else now.q
+        if tableau.first_same_as_last:
+            last = (ks[-1], qs[-1])
+        else:
+            last = tf.cond(accept, lambda: field(t, y), lambda: now.derivative)
+            ks = [*ks, last[0]]
+        return Trial(now.t, t, h, y, q, ks, last, ratio, accept, lands)
+
+    def accepts(self, ratio: tf.Tensor) -> tf.Tensor:
+        """Return whether a step is accepted whose error is `ratio` times the tolerance."""
+        return ratio <= 1.0  # NaN is not.
+
+    def output(self, now: Progress, trial: Trial, arrays: list) -> tuple[tf.Tensor, list]:
+        if self.solve.final_only:
+            return now.reached, arrays
+        times, dense = self.solve.times, self.solve.tableau.dense
+        count = tf.shape(times)[0]
+
+        def passed(i: tf.Tensor, arrays: list) -> tf.Tensor:
+            del arrays
+            time = tf.gather(times, tf.minimum(i, count - 1))
+            return trial.accept & (i < count) & ((trial.t - time) * self.direction >= 0.0)
+
+        def write(i: tf.Tensor, arrays: list) -> tuple[tf.Tensor, list]:
+            y = trial.y
+            if dense is not None:
+                theta = (tf.slice(times, [i], [1])[0] - now.t) / trial.h
+                y = add(now.y, increment(dense_weights(dense, theta), trial.h, trial.ks))
+            return i + 1, [array.write(i, x) for array, x in zip(arrays, y)]
+
+        return tf.while_loop(
+            passed,
+            write,
+            (now.reached, arrays),
+            maximum_iterations=times.shape[0],
+            parallel_iterations=1,
+        )
+
+    def advance(self, now: Progress, trial: Trial, reached: tf.Tensor) -> Progress:
+        ratio, accept, dtype = trial.ratio, trial.accept, trial.h.dtype
+        factor = step_control.factor(ratio, now.ratio, accept, self.solve.tableau.order)
+        size = tf.abs(trial.h) * factor
+        # A step that was cut to land says nothing against the size it was cut from.
+        size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
+        resolution = 8.0 * step_control.epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
+        size = tf.where(~accept & (size <= resolution), tf.zeros_like(size), size)
+        control = tf.stop_gradient(tf.stack([size, tf.where(accept, ratio, now.ratio)]))
+        step = tf.cast(accept, tf.int32)
+
+        def choose(new: Any, old: Any) -> Any:
+            return tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
+
+        return Progress(
+            y=choose(trial.y, now.y),
+            q=choose(trial.q, now.q),
+            derivative=choose(trial.last, now.derivative),
+            clock=tf.concat([tf.where(accept, trial.t, now.t)[tf.newaxis], control], 0),
+            counts=tf.stack([now.accepted + step, now.rejected + 1 - step, reached]),
+        )
+
+    def finish(self, now: Progress, caller: Caller) -> End:
+        tableau, tried = self.solve.tableau, now.accepted + now.rejected
+        evaluations = self.evaluations + tried * (tableau.stages - 1)
+        if not tableau.first_same_as_last:
+            # The derivative at the new state is evaluated after accepted steps only.
+            evaluations += now.accepted
+        facts = ["time reached =", caller.time(now.t), "accepted steps =", now.accepted]
+        facts += ["rejected steps =", now.rejected, "last step size =", now.h]
+        return End(
+            tf.not_equal(now.t, self.last),
+            facts,
+            Stats(evaluations, now.accepted, now.rejected),
+            now.h,
+            # Where no step was accepted, the states do not depend on the field: this does.
+            now.derivative[0],
+        )
+
+
+class RepeatedPace(ErrorPace):
+    """The steps of an earlier solve of the same problem, taken again and all accepted."""
+
+    def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
+        super().__init__(control, solve._replace(first_step=tf.abs(steps.record.h[0])))
+        self.steps = steps
+
+    def unfinished(self, leg: None, now: Progress) -> tf.Tensor:
+        return now.accepted < self.steps.stats.num_steps
+
+    def try_step(self, leg: None, now: Progress) -> Trial:
+        h = tf.abs(tf.gather(self.steps.record.h, now.accepted))
+        return super().try_step(leg, now.with_step(h))
+
+    def accepts(self, ratio: tf.Tensor) -> tf.Tensor:
+        return tf.constant(True)
+
+    def finish(self, now: Progress, caller: Caller) -> End:
+        end, first = super().finish(now, caller), self.steps.stats
+        both = first.num_evaluations + end.stats.num_evaluations
+        return end._replace(stats=first._replace(num_evaluations=both))
+
+
+def _where(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Return `tf.where` with the static shape of `b`, as loops demand."""
+    result = tf.where(condition, a, b)
+    result.set_shape(b.shape)
+    return result
