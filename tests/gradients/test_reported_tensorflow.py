@@ -387,6 +387,44 @@ def test_an_assignment_before_the_gradient_by_backprop():
     close(tape.gradient(value, w), -END)
 
 
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        pytest.param("checkpoint", marks=pytest.mark.xfail(strict=True, reason="the last value")),
+        pytest.param("adjoint", marks=pytest.mark.xfail(strict=True, reason="the last value")),
+        "backprop",
+    ],
+)
+def test_an_assignment_between_two_solves(gradient):
+    """As of a coefficient with a schedule."""
+    w, coefficient = variable(), variable(1.0, trainable=False)
+    with tf.GradientTape() as tape:
+        value = total(lambda t, y: -w * coefficient * y, gradient)
+        coefficient.assign(0.5)
+        value += total(lambda t, y: -w * coefficient * y, gradient)
+    close(tape.gradient(value, w), -END - np.exp(-RATE / 2))
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        pytest.param("checkpoint", marks=pytest.mark.xfail(strict=True, reason="no source")),
+        pytest.param("adjoint", marks=pytest.mark.xfail(strict=True, reason="no source")),
+        "backprop",
+    ],
+)
+@pytest.mark.parametrize("what", ["tensor", "variable"])
+def test_a_function_that_was_traced_without_a_tape(gradient, what):
+    """A later tape watches what the dynamics close over."""
+    w = tf.constant(RATE, f64) if what == "tensor" else variable(trainable=False)
+    function = tf.function(lambda: w * decay(w, gradient))
+    function()
+    with tf.GradientTape() as tape:
+        tape.watch(w)
+        value = function()
+    close(tape.gradient(value, w), END - RATE * END)
+
+
 # State and foreign code in the dynamics.
 
 
