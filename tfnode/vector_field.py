@@ -34,6 +34,9 @@ RANDOM_OPERATIONS = {
 }
 PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
+# The most elements of a tensor that may be watched after the trace of a `tf.function`.
+SMALL = 4096
+
 
 class VectorField:
     """A vector field, traced once, as a function of all that it reads.
@@ -91,7 +94,8 @@ class VectorField:
         self.reads = list(traced.captured_inputs)
         matters = _reach_outputs(traced)
         _refuse_feedback(updated, {id(x) for x, used in zip(self.reads, matters) if used}, scope)
-        self.sources = _sources(self.reads, traced.graph.variables, scope.frozen)
+        _refuse_assignments(traced.graph, matters)
+        self.sources = _sources(self.reads, matters, traced.graph.variables, scope.frozen)
         self.handles = [i for i, x in enumerate(self.reads) if matters[i] and _is_variable(x)]
         self.lists = [x for x in self.reads if x.dtype == tf.variant]
         self.dtypes = {x.dtype for op in traced.graph.get_operations() for x in op.outputs}
@@ -300,30 +304,54 @@ def _ancestors(tensors: Iterable[tf.Tensor]) -> set[str]:
     return seen
 
 
-def _sources(reads: list, variables: Sequence[tf.Variable], frozen: set) -> list:
+def _refuse_assignments(graph: tf.Graph, matters: list) -> None:
+    """Raise for a `tf.Variable` that the field assigns and that its derivative depends on."""
+    handles = {x.op.name for x, used in zip(graph.internal_captures, matters) if used}
+    for operation in graph.get_operations():
+        assigns = operation.type.startswith(("Assign", "ResourceScatter"))
+        if assigns and operation.inputs[0].op.name in handles:
+            raise ValueError(
+                "The dynamics assign a variable on which their own derivative depends. The "
+                "derivative would change with every evaluation, and the solution with their "
+                "number. Make it a part of the state, or assign it outside of the solve. "
+                f"Received: dynamics with the operation {operation.type}, {operation.name}"
+            )
+
+
+def _sources(reads: list, matters: list, variables: Sequence[tf.Variable], frozen: set) -> list:
     by_handle = {id(v.handle): v for v in variables if v.trainable}
     sources = []
     for position, x in enumerate(reads):
-        if x.dtype == tf.resource:
-            source = by_handle.get(id(x), x)
-            differentiable = source is not x or record.should_record_backprop([x])
-            if differentiable and _continuous(_handle_dtype(x)):
-                sources.append((position, source))
-        elif id(x) not in frozen and _continuous(x.dtype) and _may_be_watched(x):
-            sources.append((position, x))
+        if not matters[position]:
+            continue
+        if _is_variable(x):
+            source, dtype = by_handle.get(id(x), x), _handle_dtype(x)
+            wanted = source is not x or _may_be_watched(x, _handle_shape(x))
+        else:
+            source, dtype = x, x.dtype
+            wanted = _may_be_watched(x, x.shape, id(x) in frozen)
+        if wanted and _continuous(dtype):
+            sources.append((position, source))
     return sources
 
 
-def _may_be_watched(x: tf.Tensor) -> bool:
-    """Return whether a gradient in a tensor may be asked for.
+def _may_be_watched(x: tf.Tensor, shape: tf.TensorShape, frozen: bool = False) -> bool:
+    """Return whether a gradient in a tensor, or in the variable behind a handle, may be asked for.
 
     An eager tensor is a constant unless a tape watches it, and so is what `tf.stop_gradient` is in
-    front of: a table of measured values must not cost a gradient of its size at every step.
+    front of: a table of measured values must not cost a gradient of its size at every step. A
+    `tf.function` may be traced without a tape and called with one; so there, what is small may
+    be watched.
     """
-    if isinstance(x, tf.__internal__.EagerTensor):
+    eager = isinstance(x, tf.__internal__.EagerTensor)
+    if eager or frozen:
+        size = shape.num_elements()
         # The second is for a ForwardAccumulator.
-        tangents = forwardprop_util.pack_tangents([x]).tangents
-        return record.should_record_backprop([x]) or bool(tangents)
+        return (
+            record.should_record_backprop([x])
+            or bool(eager and forwardprop_util.pack_tangents([x]).tangents)
+            or (not tf.executing_eagerly() and size is not None and size <= SMALL)
+        )
     seen, waiting = set(), [x.op]
     while waiting:
         operation = waiting.pop()
@@ -346,10 +374,17 @@ def _is_variable(x: tf.Tensor) -> bool:
 
 def _handle_dtype(handle: tf.Tensor) -> tf.DType:
     """Return the dtype of the variable behind a handle; `tf.resource` for anything else."""
+    known = _handle_data(handle)
+    return tf.as_dtype(known[0].dtype) if known else tf.resource
+
+
+def _handle_shape(handle: tf.Tensor) -> tf.TensorShape:
+    return tf.TensorShape(_handle_data(handle)[0].shape)
+
+
+def _handle_data(handle: tf.Tensor) -> Any:
     if isinstance(handle, tf.__internal__.EagerTensor):
         data = handle._handle_data
     else:
         data = handle_data_util.get_resource_handle_data(handle)
-    if data is None or not data.is_set or not data.shape_and_type:
-        return tf.resource
-    return tf.as_dtype(data.shape_and_type[0].dtype)
+    return data.shape_and_type if data is not None and data.is_set else []
