@@ -53,8 +53,8 @@ def test_another_variable_is_right_or_refused(gradient, mode):
 
 
 def test_frozen_variables_cost_no_gradient():
-    frozen = keras.Variable(np.ones([3]), dtype="float64", trainable=False)
-    trained = keras.Variable(np.ones([3]), dtype="float64")
+    frozen = keras.Variable(np.ones([5000]), dtype="float64", trainable=False)
+    trained = keras.Variable(np.ones([5000]), dtype="float64")
     fields = []
 
     @tf.function
@@ -64,7 +64,7 @@ def test_frozen_variables_cost_no_gradient():
         )
         fields.append(problem.vector_field)
 
-    trace(tf.ones([3], f64))
+    trace(tf.ones([5000], f64))
     assert len(fields[0].reads) == 2 and len(fields[0].sources) == 1
 
 

@@ -51,7 +51,7 @@ def refuse_python(name: str, outputs: list, problem: Problem, values: list) -> l
             continue
         message = f"The gradient '{name}' cannot go through the dynamics, which call {remedy}."
         short = f"{name}_has_no_gradient_through_Python"
-        if not positions.isdisjoint(range(1, 1 + len(y0))):
+        if operation == "EagerPyFunc" or not positions.isdisjoint(range(1, 1 + len(y0))):
             outputs = _without_gradient(outputs, outputs, message, short)
             continue
         inputs = {0: problem.times}
