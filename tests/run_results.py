@@ -9,6 +9,9 @@ import tensorflow as tf
 from tfnode.files import whole
 from tfnode.runs import files, run_dir
 
+# The least that makes a folder a run directory, in its `config.json`.
+RECORD = {"settings": {}, "dataset": {"name": "digits"}, "versions": {"tfnode": "0.1.0"}}
+
 
 def results(directory):
     """All that a run leaves but times and memory, as a dict of comparable values."""

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from run_results import RECORD
 
 import tfnode
 from tfnode import callbacks, data
@@ -293,21 +294,21 @@ def test_diverged_in_the_first_epoch(few, tmp_path, monkeypatch):
 
 def test_bad_settings_are_refused_before_anything_is_touched(tmp_path):
     """With `overwrite`, the old run must still be there when the new one cannot begin."""
-    files.write_json(tmp_path / "config.json", {"old": True})
+    files.write_json(tmp_path / "config.json", RECORD)
     config = _config()
     config.ema, config.strategy = 0.9, "mirrored"
     with pytest.raises(ValueError, match="ema"):
         experiment.run(config, log_dir=tmp_path, overwrite=True)
-    assert files.read_json(tmp_path / "config.json") == {"old": True}
+    assert files.read_json(tmp_path / "config.json") == RECORD
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_data_that_cannot_be_had_leaves_the_old_run(tmp_path):
-    files.write_json(tmp_path / "config.json", {"old": True})
+    files.write_json(tmp_path / "config.json", RECORD)
     config = _config(dataset="mnist")
     with pytest.raises(data.DataError):
         experiment.run(config, log_dir=tmp_path, data_dir=tmp_path / "none", overwrite=True)
-    assert files.read_json(tmp_path / "config.json") == {"old": True}
+    assert files.read_json(tmp_path / "config.json") == RECORD
 
 
 def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pathlib
 
 import keras
 import pytest
-from run_results import assert_same, results
+from run_results import RECORD, assert_same, results
 from test_experiment import _config, _run
 
 from tfnode import callbacks, data
@@ -272,6 +272,17 @@ def test_other_settings_are_refused(few, tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_a_run_in_a_folder_inside_is_left_alone(few, tmp_path):
+    """Its event files are not those of the run that is resumed."""
+    inside = tmp_path / "copy"
+    _run(few, _settings(epochs=1), log_dir=tmp_path)
+    _run(few, _settings(), log_dir=inside)
+    before = {p: p.read_bytes() for p in inside.rglob("*tfevents*")}
+    assert len(before) == 2
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert {p: p.read_bytes() for p in inside.rglob("*tfevents*")} == before
+
+
 def test_other_data_is_refused(few, tmp_path):
     _run_and_die(few, 3, _settings(), log_dir=tmp_path)
     other = few._replace(y_train=few.y_train[::-1].copy())
@@ -320,6 +331,10 @@ def test_damaged_config(few, tmp_path):
     _with_a_checkpoint(few, tmp_path)
     for content in ("", "{}", '{"settings": 1, "dataset": 2}', '{"settings": {}}'):
         (tmp_path / "config.json").write_text(content)
+        with pytest.raises(RunError, match=r"no run.*config\.json"):
+            _run(few, _settings(), log_dir=tmp_path, resume=True)
+    for record in ({**RECORD, "settings": 1}, {**RECORD, "dataset": 2}):
+        files.write_json(tmp_path / "config.json", record)
         with pytest.raises(RunError, match=r"config\.json.*--overwrite"):
             _run(few, _settings(), log_dir=tmp_path, resume=True)
 

@@ -9,6 +9,7 @@ from unittest import mock
 import command
 import pytest
 import tensorflow as tf
+from run_results import RECORD
 
 import tfnode
 from tfnode.runs import files, run_dir
@@ -217,7 +218,7 @@ SETTINGS = {
 
 def _begin(path, **settings):
     """The beginning of a run of another model than the default, with settings of its own."""
-    record = {"settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
+    record = {**RECORD, "settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
     path.mkdir()
     files.write_json(path / run_dir.CONFIG, record)
     return path
@@ -256,7 +257,7 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
 
 BAD_RUNS = {
     "none": (None, "holds no run to resume"),
-    "no json": ("{", "cannot be resumed"),
+    "no json": ("{", "holds files but no run"),
     "unknown setting": ({**SETTINGS, "more": 1}, "settings of this version"),
     "setting of another type": ({**SETTINGS, "epochs": "ten"}, "settings of this version"),
 }
@@ -266,7 +267,7 @@ BAD_RUNS = {
 def test_resume_of_what_cannot_be(tmp_path, settings, expected):
     if isinstance(settings, dict):
         (tmp_path / "run").mkdir()
-        record = {"settings": settings, "dataset": {"name": "mnist"}}
+        record = {**RECORD, "settings": settings, "dataset": {"name": "mnist"}}
         files.write_json(tmp_path / "run" / run_dir.CONFIG, record)
     elif settings:
         (tmp_path / "run").mkdir()

@@ -31,7 +31,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
             epoch: The first epoch, from 0, to take out.
             iterations: The steps of the optimizer before that epoch.
         """
-        for path in sorted(self.directory.rglob("events.out.tfevents.*")):
+        # A folder inside may hold another run, whose files are not this one's.
+        folders = (self.directory, self.directory / "train", self.directory / "validation")
+        for path in sorted(p for f in folders for p in f.glob("events.out.tfevents.*")):
             kept, all_kept = [], True
             records = iter(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
             while True:

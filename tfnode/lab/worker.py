@@ -14,6 +14,7 @@ from typing import IO, cast
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
 from tfnode.runs.errors import TrainingError
+from tfnode.runs.files import open_log
 
 STDIN = 0  # The file descriptor.
 
@@ -48,7 +49,7 @@ def start(
     if threads:
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             environment.setdefault(name, str(threads))
-    with open(log, "a") as file:
+    with open_log(log) as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tfnode.lab.worker"],
             stdin=subprocess.PIPE,
