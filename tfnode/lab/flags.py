@@ -39,13 +39,20 @@ class Options(NamedTuple):
     debug: bool
 
 
-def parse(arguments: Sequence[str], configs: pathlib.Path, description: str | None) -> Options:
+def parse(
+    arguments: Sequence[str] | None,
+    configs: pathlib.Path,
+    description: str | None,
+    prog: str = "train.py",
+) -> Options:
     """Return the command line, with the config file of the model that it names.
 
     Args:
-        arguments: The command line without the name of the program.
+        arguments: The command line without the name of the program; `None` for that of the
+            process.
         configs: The folder of config files, one a model.
         description: The docstring of the program, for `--help`.
+        prog: The name of the program, for messages.
 
     Raises:
         SystemExit: With status 2, if a flag or setting is unknown or has a bad value; with status
@@ -55,20 +62,20 @@ def parse(arguments: Sequence[str], configs: pathlib.Path, description: str | No
     names: Iterable[str] = ()
     try:
         # --config.* can be parsed only once the model is known.
-        first = _parser(models, description, add_help=False)
+        first = _parser(models, description, prog, add_help=False)
         chosen = first.parse_known_args(arguments)[0]
         settings = _begin(chosen, configs, models)
         names = rules_for(settings.model.name)
-        parser = _parser(models, description, rules=rules_for(settings.model.name))
+        parser = _parser(models, description, prog, rules=rules_for(settings.model.name))
         return _check(parser.parse_args(arguments), settings)
     except BrokenPipeError:  # The reader of --help has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except RunError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, OtherSettings) else 1)
     except ValueError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         flags = sorted(("model", "config", "log_dir", "data_dir", *_SWITCHES, *SHORT))
         print(f"Flags: {' '.join('--' + name for name in flags)}", file=sys.stderr)
         if names:
@@ -95,12 +102,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser(
     models: Sequence[str],
     description: str | None,
+    prog: str,
     add_help: bool = True,
     rules: dict[str, Rule] | None = None,
 ) -> _Parser:
     parser = _Parser(
-        prog="train.py",
-        usage="train.py [--FLAG=VALUE ...] [--config.SETTING=VALUE ...]",
+        prog=prog,
+        usage=f"{prog} [--FLAG=VALUE ...] [--config.SETTING=VALUE ...]",
         description=description,
         allow_abbrev=False,
         add_help=add_help,
