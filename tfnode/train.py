@@ -1,11 +1,12 @@
 """Trains a model: `python train.py --model=ode`, or without a clone `tfnode train --model=ode`."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 
 from tfnode.data import folder
 from tfnode.lab import config_file, flags
-from tfnode.runs.errors import TrainingError
+from tfnode.runs.errors import Interrupted, TrainingError
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "train.py") -> int:
@@ -28,6 +29,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "train.py") -> int:
             resume=options.resume,
             overwrite=options.overwrite,
         )
+    except Interrupted as error:
+        command = prog if prog.startswith("tfnode") else f"python {prog}"
+        resume = shlex.join([*command.split(), "--resume", f"--log_dir={error.directory}"])
+        print(f"To go on: {resume}")
+        return 128 + error.signal
     except KeyboardInterrupt:
         return 130
     # TensorFlow's and Keras's errors have no common base: no memory, no space left.

@@ -14,7 +14,7 @@ from run_results import RECORD
 import tfnode
 from tfnode import callbacks, data
 from tfnode.files import history
-from tfnode.lab import experiment, run
+from tfnode.lab import experiment, run, summary
 from tfnode.lab.config_file import override
 from tfnode.lab.settings import Settings
 from tfnode.runs import files, report, run_dir
@@ -142,6 +142,20 @@ def test_config(done, few):
     assert {"python", "tensorflow", "numpy", "tensorflow-probability"} <= set(record["versions"])
     assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+
+
+def test_the_folder_of_the_data_is_written_down(few, tmp_path, monkeypatch):
+    """So that a resumed run finds it, from any other folder."""
+    _stub(monkeypatch, 1.0)
+    monkeypatch.chdir(tmp_path)
+    mnist = few._replace(name="mnist")
+    monkeypatch.setattr(data, "load", lambda name, data_dir=None: mnist)
+    one = run.Run(_config(dataset="mnist"), "CPU")
+    for folder, expected in ((None, None), ("here", str(tmp_path / "here"))):
+        one.load(folder)
+        one.build()
+        one.step_backup = callbacks.StepBackup("none")
+        assert summary.record(one, None)["dataset"].get("data_dir") == expected
 
 
 def test_metrics(done):

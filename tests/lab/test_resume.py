@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import pathlib
+import signal
 
 import keras
 import pytest
@@ -201,6 +202,59 @@ def test_interrupted_by_hand(few, tmp_path, whole, monkeypatch):
     assert files.read_json(tmp_path / "metrics.json")["interrupted"] is True
     _run(few, _settings(), log_dir=tmp_path, resume=True)
     assert_same(tmp_path, whole[0])
+
+
+def _signal(patch, method, number, when):
+    """Has a signal come in a method of `SolverStats`, in the first epoch for which that is so."""
+    original = getattr(callbacks.SolverStats, method)
+
+    def receive(self, place, logs=None):
+        original(self, place, logs)
+        if when(self, place):
+            os.kill(os.getpid(), number)
+
+    patch.setattr(callbacks.SolverStats, method, receive)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_loses_no_step(few, tmp_path, whole, monkeypatch, number):
+    """In the first step of the first epoch; the step is finished, and is in the checkpoint."""
+    with monkeypatch.context() as patch:
+        _signal(patch, "on_train_batch_begin", number, lambda self, batch: batch == 0)
+        with pytest.raises(errors.Interrupted) as interrupted:
+            _run(few, _settings(), log_dir=tmp_path)
+    assert interrupted.value.signal == number
+    assert interrupted.value.directory == tmp_path
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    assert (tmp_path / "model.keras").exists()
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    (resumed,) = files.read_json(tmp_path / "config.json")["resumed"]
+    assert (resumed["epoch"], resumed["step"]) == (0, 1)
+
+
+@pytest.mark.parametrize("method", ["on_train_batch_begin", "on_test_batch_begin"])
+def test_a_signal_late_in_an_epoch(few, tmp_path, whole, monkeypatch, method):
+    """In its last step, or its validation: it ends with the epoch, which is whole."""
+    with monkeypatch.context() as patch:
+        late = 1 if "train" in method else 0
+        _signal(patch, method, signal.SIGTERM, lambda self, batch: batch == late)
+        with pytest.raises(errors.Interrupted):
+            _run(few, _settings(), log_dir=tmp_path)
+    assert files.read_json(tmp_path / "metrics.json")["epochs"] == 1
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    (resumed,) = files.read_json(tmp_path / "config.json")["resumed"]
+    assert (resumed["epoch"], resumed["step"]) == (1, 0)
+
+
+def test_a_second_ctrl_c_ends_it_at_once(few, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _signal(patch, "on_train_batch_begin", signal.SIGINT, lambda self, batch: True)
+        _signal(patch, "on_train_batch_begin", signal.SIGINT, lambda self, batch: True)
+        with pytest.raises(errors.Interrupted):
+            _run(few, _settings(), log_dir=tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_more_epochs(few, tmp_path, whole):

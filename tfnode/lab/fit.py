@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfnode import callbacks, data
 from tfnode.files.history import SCORES, best_row
 from tfnode.lab import devices, multi_worker
+from tfnode.lab.interruption import Interruption
 from tfnode.runs import run_dir
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def fit(run: "Run") -> None:
     divergence = callbacks.Divergence(batches)
     tensor_board = callbacks.TensorBoard(run.directory, write_graph=False)
     tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
+    interruption = Interruption(run.directory, run.step_backup)
     listeners = [
         callbacks.SolverStats(),
         divergence,
@@ -50,12 +52,13 @@ def fit(run: "Run") -> None:
         tensor_board,
         run.backup,
         run.step_backup,
+        interruption,
         average,
         recalibrate,
         _save_best(run, average),
     ]
     try:
-        with multi_worker.mended(model, run.strategy):
+        with multi_worker.mended(model, run.strategy), interruption.listening():
             model.fit(
                 devices.distribute(
                     run.strategy, batches(epoch).skip(run.step_backup.step), training=True

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,17 @@ def record(run: "Run", earlier: dict[str, Any] | None) -> dict[str, Any]:
         resumed = [*earlier.get("resumed", []), {**place, **now}]
         return {**earlier, "settings": settings, "resumed": resumed}
     whole = run.test or run.dataset
+    # A folder in the environment is left out, since it is there when the run is resumed.
+    folder = {}
+    if run.data_dir is not None and whole.name == "mnist":
+        folder["data_dir"] = os.path.abspath(run.data_dir)
     held_out = {} if run.test is None else {"validation_samples": len(run.dataset.y_test)}
     return {
         "settings": settings,
         "dataset": {
             "name": run.dataset.name,
             "source": run.dataset.source,
+            **folder,
             "training_samples": len(run.dataset.y_train),
             **held_out,
             "test_samples": len(whole.y_test),

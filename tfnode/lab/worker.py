@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
-from tfnode.runs.errors import TrainingError
+from tfnode.runs.errors import Interrupted, TrainingError
 from tfnode.runs.files import open_log
 
 STDIN = 0  # The file descriptor.
@@ -65,7 +65,7 @@ def start(
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """End a worker at once; its run can be resumed from the last whole epoch."""
+    """End a worker after the step that it takes; its run can be resumed from there."""
     process.terminate()
     process.wait()
 
@@ -90,6 +90,8 @@ def main() -> int:
     except (ValueError, OSError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
+    except Interrupted as error:
+        return 128 + error.signal
     return 0
 
 

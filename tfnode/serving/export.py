@@ -25,6 +25,8 @@ def export(
 ) -> tuple[pathlib.Path, float | None]:
     """Write the model of a run in another format.
 
+    ONNX and TensorFlow Lite have a model in half precision in float32, as its weights are.
+
     Args:
         run: Path of a run directory.
         file_format: `"saved_model"`, `"onnx"` or `"tflite"`.
@@ -49,6 +51,8 @@ def export(
 
     model = trained.load(source)
     portable.check(model, file_format)
+    if file_format != "saved_model":
+        model = portable.in_float32(model)
     parent = next(p for p in out.absolute().parents if p.exists())
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=parent) as folder:
         new = pathlib.Path(folder, "new")
