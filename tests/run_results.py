@@ -35,6 +35,8 @@ def scalars(directory):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name != "scalars":
+                    continue
                 key = (path.parent.name, value.tag, event.step)
                 found.setdefault(key, []).append(float(tf.make_ndarray(value.tensor)))
     return found

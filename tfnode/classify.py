@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfnode.lab.command_line import quiet
 from tfnode.runs.errors import RunError
 from tfnode.serving.classify import classify
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--invert", action="store_true", help="the image is black on white")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
+    if not options.debug:
+        quiet()
     try:
         probabilities = classify(options.run, options.image, invert=options.invert)
     except (RunError, OSError) as error:

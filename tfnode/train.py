@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tfnode.data import folder
-from tfnode.lab import config_file, flags
+from tfnode.lab import command_line, config_file, flags
 from tfnode.runs.errors import Interrupted, TrainingError
 
 
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "train.py") -> int:
     options = flags.parse(arguments, config_file.FOLDER, __doc__, prog)
     try:
         folder.check(options.data_dir, options.settings.chosen_data)
+        if not options.debug:
+            command_line.quiet()
         # TensorFlow is loaded here, once the arguments are checked.
         from tfnode.lab import experiment
 

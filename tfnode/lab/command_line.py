@@ -1,9 +1,22 @@
 """Parts of the command lines of several commands."""
 
 import argparse
+import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable
+
+DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+
+
+def quiet() -> None:
+    """Hide TensorFlow's log, if the environment does not say otherwise; call it before importing.
+
+    Errors of the log are shown where there is an NVIDIA driver. Without one they are about its
+    absence. Errors that matter are exceptions, too.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if DRIVER.exists() else "3")
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from tfnode.callbacks.checkpoint import CheckpointError
 from tfnode.callbacks.divergence import not_finite, short
 from tfnode.files.history import Row, read_history
 from tfnode.files.whole import replacing
-from tfnode.lab import devices, multi_worker, summary
+from tfnode.lab import devices, multi_worker, pictures, summary
 from tfnode.lab.build import compiled_model
 from tfnode.lab.fit import fit, test_batches
 from tfnode.lab.settings import Settings
@@ -46,6 +46,7 @@ class Run:
         data_dir: The folder of the data that was named, if one was.
         earlier: The rows of the epochs before the run was resumed.
         backup, step_backup: The checkpoints.
+        tensor_board: The event files.
 
     Example:
     ```python
@@ -63,6 +64,7 @@ class Run:
     directory: pathlib.Path
     backup: callbacks.Backup
     step_backup: callbacks.StepBackup
+    tensor_board: callbacks.TensorBoard
 
     def __init__(
         self, settings: Settings, device: str, strategy: tf.distribute.Strategy | None = None
@@ -125,6 +127,7 @@ class Run:
             checkpoints = self.directory / run_dir.CHECKPOINTS
             self.backup = callbacks.Backup(checkpoints / run_dir.LATEST)
             self.step_backup = callbacks.StepBackup(checkpoints / run_dir.STEP)
+            self.tensor_board = callbacks.TensorBoard(self.directory)
             if resume:
                 self._restore()
             record = summary.record(self, self._record)
@@ -161,6 +164,7 @@ class Run:
                 raise Interrupted(self.directory, signal.SIGINT) from error
             raise TrainingError(self._failure(error, kept, metrics)) from error
         self._save()
+        pictures.write(self)
         return self._finish("finished", tested)
 
     def _restore(self) -> None:

@@ -66,14 +66,16 @@ def sha256(dataset: "Dataset") -> str:
 def announce(run: "Run") -> None:
     """Print what is about to be trained."""
     dataset, epoch, step = run.dataset, len(run.earlier), run.step_backup.step
+    origin = f", from {dataset.source}"
     if run.settings.chosen_data == "auto" and dataset.name != "mnist":
+        origin = ""  # It is said here, once.
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
     print(f"device: {run.device}")
     held_out = "" if run.test is None else f", {len(dataset.y_test):,} held-out"
     print(
         f"data: {dataset.name}, {len(dataset.y_train):,} training{held_out}"
-        f" and {len((run.test or dataset).y_test):,} test samples, from {dataset.source}"
+        f" and {len((run.test or dataset).y_test):,} test samples{origin}"
     )
     parameters = f"{run.model.count_params():,} parameters"
     print(f"model: {run.settings.name} ({run.model.name}), {parameters}")

@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import IO, cast
 
+from tfnode.lab import command_line
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
 from tfnode.runs.errors import Interrupted, TrainingError
@@ -83,6 +84,7 @@ def main() -> int:
     """Run the experiment that stdin describes and return the exit status."""
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    command_line.quiet()
     from tfnode.lab import experiment
 
     try:

@@ -105,6 +105,7 @@ def main(
     try:
         # A bad folder is found before long work is done.
         make_folder(out)
+        command_line.quiet()
         from tfnode.lab import devices
 
         record = provenance(devices.use_devices("none"))

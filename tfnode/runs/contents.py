@@ -14,6 +14,8 @@ CONFIG = "config.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 METRICS = "metrics.json"
+PREDICTIONS = "predictions.png"
+CONFUSION = "confusion.png"
 MODEL = "model.keras"
 BEST = "best.keras"
 CHECKPOINTS = "checkpoints"
@@ -24,12 +26,16 @@ EVENTS = ("train", "validation")
 # The artefacts of tfnode.export. The 1 is the version for TensorFlow Serving.
 EXPORTS = {"saved_model": "saved_model/1", "onnx": "model.onnx", "tflite": "model.tflite"}
 LOCK = ".lock"
-CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
+CONTENTS = (
+    *(CONFIG, HISTORY, CURVES, PREDICTIONS, CONFUSION, METRICS, MODEL, BEST),
+    *(CHECKPOINTS, *EVENTS),
+)
 
 _SAVED_MODEL = EXPORTS["saved_model"]
 # Every file that tfnode writes in a run directory, as a pattern of its path there.
 FILES = (
-    *(CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, LOCK),
+    *(CONFIG, HISTORY, CURVES, PREDICTIONS, CONFUSION, METRICS, MODEL, BEST, LOCK),
+    "events.out.tfevents.*",
     *(f"{CHECKPOINTS}/{LATEST}", f"{CHECKPOINTS}/{STEP}"),
     *(f"{folder}/events.out.tfevents.*" for folder in EVENTS),
     *(EXPORTS["onnx"], EXPORTS["tflite"]),
