@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tfnode.lab.command_line import quiet
 from tfnode.runs.errors import RunError
 from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving.export import export
@@ -29,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an artefact in PATH")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
-    if not options.debug:
-        quiet()
     try:
         path, difference = export(
             options.run,

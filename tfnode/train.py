@@ -19,10 +19,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "train.py") -> int:
     options = flags.parse(arguments, config_file.FOLDER, __doc__, prog)
     try:
         folder.check(options.data_dir, options.settings.chosen_data)
-        if not options.debug:
-            command_line.quiet()
         # TensorFlow is loaded here, once the arguments are checked.
-        from tfnode.lab import experiment
+        with command_line.quiet_import(not options.debug):
+            from tfnode.lab import experiment
 
         experiment.run(
             options.settings,

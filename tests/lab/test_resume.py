@@ -7,7 +7,9 @@ import pathlib
 import signal
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from run_results import RECORD, assert_same, results
 from test_experiment import _config, _run
 
@@ -41,6 +43,7 @@ def _compiled_model(config, dataset):
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
+            keras.layers.Rescaling(1 / (255 * 0.3081), -0.1307 / 0.3081),
             keras.layers.AveragePooling2D(4),
             keras.layers.Flatten(),
             keras.layers.Dropout(0.3),
@@ -55,9 +58,12 @@ def _compiled_model(config, dataset):
     return model
 
 
+PICTURE = tf.io.encode_png(np.zeros((1, 1, 1), np.uint8)).numpy()
+
+
 def _save_no_picture(figure, path):
     with replacing(path) as temporary:
-        temporary.write_text("a picture, for all that matters here")
+        temporary.write_bytes(PICTURE)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +119,8 @@ def whole(few, tmp_path_factory):
 
 EPOCH = ["history.csv", "curves.png", "latest.npz"]
 # That the second epoch is the best too makes for more to be lost.
-WRITTEN = ["config.json", *EPOCH, "best.keras", *EPOCH, "best.keras", "model.keras", "metrics.json"]
+WRITTEN = ["config.json", *EPOCH, "best.keras", *EPOCH, "best.keras", "model.keras"]
+WRITTEN += ["predictions.png", "confusion.png", "metrics.json"]
 
 
 def test_every_epoch_was_the_best(whole):

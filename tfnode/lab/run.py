@@ -16,13 +16,13 @@ from tfnode.callbacks.divergence import not_finite, short
 from tfnode.files.history import Row, read_history
 from tfnode.files.whole import replacing
 from tfnode.lab import devices, multi_worker, pictures, summary
-from tfnode.lab.build import compiled_model
+from tfnode.lab.build import Pixels, compiled_model
 from tfnode.lab.fit import fit, test_batches
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
 from tfnode.runs.errors import Interrupted, RunError, TrainingError
 from tfnode.runs.files import write_json
-from tfnode.runs.record import check_resume, read_record
+from tfnode.runs.record import INPUTS, PIXELS, check_resume, read_record
 
 ADVICE = {
     "optimizer": " --learning_rate sets it.",
@@ -99,6 +99,9 @@ class Run:
                 f"The run in {resume} was begun with other data, from "
                 f"{self._record['dataset'].get('source')}. Received: {self.dataset.source}"
             )
+        # Runs that older versions began go on as they were.
+        if name != "spirals" and (not self._record or self._record.get(INPUTS) == PIXELS):
+            self.dataset = Pixels(*self.dataset)
         devices.check_batch_size(self.strategy, settings.batch_size)
         if settings.validation:
             # The test part of the data is from here on the held-out part of the training set.

@@ -14,8 +14,10 @@ from tfnode.files.history import (
     read_history,
     score_text,
 )
+from tfnode.lab.build import Pixels
 from tfnode.runs import run_dir
 from tfnode.runs.provenance import provenance
+from tfnode.runs.record import INPUTS, PIXELS
 
 if TYPE_CHECKING:
     from tfnode.data import Dataset
@@ -51,6 +53,7 @@ def record(run: "Run", earlier: dict[str, Any] | None) -> dict[str, Any]:
             "test_samples": len(whole.y_test),
             "sha256": sha256(whole),
         },
+        **({INPUTS: PIXELS} if isinstance(run.dataset, Pixels) else {}),
         **now,
     }
 

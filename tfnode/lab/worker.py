@@ -84,8 +84,8 @@ def main() -> int:
     """Run the experiment that stdin describes and return the exit status."""
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    command_line.quiet()
-    from tfnode.lab import experiment
+    with command_line.quiet_import():
+        from tfnode.lab import experiment
 
     try:
         experiment.run(Settings.read(task.pop("settings")), **task)

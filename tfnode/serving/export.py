@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from tfnode.lab.command_line import quiet_import
 from tfnode.runs.errors import RunError
 from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving import trained
@@ -47,7 +48,8 @@ def export(
     if file_format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
         raise RunError("--format=onnx needs tf2onnx. Install it by: pip install 'tfnode[export]'")
 
-    from tfnode.serving import portable, runtimes
+    with quiet_import(quiet):
+        from tfnode.serving import portable, runtimes
 
     model = trained.load(source)
     portable.check(model, file_format)
