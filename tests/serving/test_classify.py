@@ -122,7 +122,7 @@ def test_prepared_as_mnist():
     _, small = _digit()
     rows, columns = (np.flatnonzero(small.any(axis=axis)) for axis in (1, 0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
-    place = np.arange(28) + 0.5
+    place = np.arange(28)
     for axis in (0, 1):
         assert small.sum(axis=axis) @ place / small.sum() == pytest.approx(14, abs=0.5)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-# MNIST's digits fit into a box of 20 pixels of 28, and their centre of mass is in the middle.
+# MNIST's digits fit into a box of 20 pixels of 28, with their centre of mass at pixel 14 from 0.
 BOX = 20 / 28
 # Fractions of the range of the image: what counts as ink, and how little contrast is none.
 INK = 0.25
@@ -77,12 +77,12 @@ def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _centred(digit: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image of a size with the centre of mass of a digit in its middle."""
+    """Return an image of a size with the centre of mass of a digit at half of it."""
     result = np.zeros(size, np.uint8)
     places = []
     for axis, length in enumerate(size):
         masses = digit.sum(axis=1 - axis, dtype=np.float64)
-        centre = (masses @ (np.arange(len(masses)) + 0.5)) / masses.sum()
+        centre = (masses @ np.arange(len(masses))) / masses.sum()
         first = round(length / 2 - centre)
         first = min(max(first, 0), length - len(masses))
         places.append(slice(first, first + len(masses)))
