@@ -1,45 +1,8 @@
 """Trains a model: `python train.py --model=ode`. See `python train.py --help`."""
 
-import pathlib
 import sys
-from collections.abc import Sequence
 
-from tfnode.data import folder
-from tfnode.lab import flags
-from tfnode.runs.errors import TrainingError
-
-CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the experiment that the flags describe and return the exit status."""
-    options = flags.parse(sys.argv[1:] if arguments is None else arguments, CONFIGS, __doc__)
-    try:
-        folder.check(options.data_dir, options.settings.chosen_data)
-        # TensorFlow is loaded here, once the arguments are checked.
-        from tfnode.lab import experiment
-
-        experiment.run(
-            options.settings,
-            log_dir=options.log_dir,
-            data_dir=options.data_dir,
-            resume=options.resume,
-            overwrite=options.overwrite,
-        )
-    except KeyboardInterrupt:
-        return 130
-    # TensorFlow's and Keras's errors have no common base: no memory, no space left.
-    except Exception as error:
-        if options.debug:
-            raise
-        message = str(error)
-        if not isinstance(error, (ValueError, OSError, TrainingError)):
-            text = " ".join(message.split())[:500]
-            message = f"{type(error).__name__}: {text} (--debug shows where)"
-        print(f"train.py: {message}", file=sys.stderr)
-        return 1
-    return 0
-
+from tfnode.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

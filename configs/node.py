@@ -5,7 +5,7 @@ Expected: published are 96.4 % test accuracy on MNIST, where `anode` has 98.2 %.
 twice as long as a step of `anode` with as many evaluations.
 """
 
-from configs import anode
+from tfnode.configs import anode
 from tfnode.lab.settings import Settings
 
 

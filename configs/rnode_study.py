@@ -5,7 +5,7 @@ Command: python -m tfnode.study configs/rnode_study.py --out=logs/rnode
 
 from typing import Any
 
-from configs import rnode
+from tfnode.configs import rnode
 
 # Weights of the kinetic energy and of the Jacobian.
 WEIGHTS = {

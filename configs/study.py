@@ -7,7 +7,7 @@ The same on MNIST with the paper's settings, for a GPU:
 
 from typing import Any
 
-from configs import ode, resnet
+from tfnode.configs import ode, resnet
 from tfnode.lab.model_settings.base import Regularizers
 
 

@@ -9,6 +9,9 @@ import tensorflow as tf
 from tfnode.files import whole
 from tfnode.runs import files, run_dir
 
+# The least that makes a folder a run directory, in its `config.json`.
+RECORD = {"settings": {}, "dataset": {"name": "digits"}, "versions": {"tfnode": "0.1.0"}}
+
 
 def results(directory):
     """All that a run leaves but times and memory, as a dict of comparable values."""
@@ -32,6 +35,8 @@ def scalars(directory):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
             for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name != "scalars":
+                    continue
                 key = (path.parent.name, value.tag, event.step)
                 found.setdefault(key, []).append(float(tf.make_ndarray(value.tensor)))
     return found

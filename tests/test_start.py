@@ -23,7 +23,9 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(
-    "command", [["train.py"], *(["-m", f"tfnode.{c}"] for c in COMMANDS)], ids=lambda c: c[-1]
+    "command",
+    [["train.py"], ["-m", "tfnode"], *(["-m", f"tfnode.{c}"] for c in COMMANDS)],
+    ids=lambda c: c[-1],
 )
 def test_help_waits_for_no_tensorflow(command):
     begun = time.monotonic()

@@ -38,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = None
     try:
         study = Study(options.config, pathlib.Path(options.out), options.data_dir)
-        failures = study.train(options.jobs)
-        for path in study.write_results(failures):
-            print(f"wrote {path}")
+        with study.open():
+            failures = study.train(options.jobs)
+            for path in study.write_results(failures):
+                print(f"wrote {path}")
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2 if study is None or isinstance(error, OtherSettings) else 1

@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         space = read_config(options.config)
         search = Search(space, pathlib.Path(options.out), options.data_dir)
-        search.run()
-        for path in search.write_results():
-            print(f"wrote {path}")
+        with search.open():
+            search.run()
+            for path in search.write_results():
+                print(f"wrote {path}")
     except ImportError as error:
         if error.name != "optuna":
             raise

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from run_results import RECORD
 
 import tfnode
 from tfnode import callbacks, data
 from tfnode.files import history
-from tfnode.lab import experiment, run
+from tfnode.lab import build, epoch_lines, experiment, pictures, run, summary
 from tfnode.lab.config_file import override
 from tfnode.lab.settings import Settings
 from tfnode.runs import files, report, run_dir
@@ -25,6 +26,8 @@ FILES = {
     "config.json",
     "history.csv",
     "curves.png",
+    "predictions.png",
+    "confusion.png",
     "metrics.json",
     "model.keras",
     "best.keras",
@@ -87,11 +90,11 @@ def done(few, tmp_path_factory):
 
 
 def _images(few):
-    return ((few.x_test / np.float32(255)) - np.float32(0.1307)) / np.float32(0.3081)
+    return few.x_test.astype(np.float32)  # The model normalises them.
 
 
 def test_files_of_the_run(done):
-    names = {p.name for p in done.directory.iterdir()}
+    names = {p.name for p in done.directory.iterdir() if "tfevents" not in p.name}
     assert names == FILES
     exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
     assert set(run_dir.CONTENTS) - exports == FILES - {".lock"}
@@ -136,11 +139,26 @@ def test_config(done, few):
     }
     assert re.fullmatch("[0-9a-f]{64}", record["dataset"]["sha256"])
     assert record["device"].split()[0] in ("CPU", "GPU")
+    assert record["inputs"] == "pixels"
     assert record["versions"]["keras"] == keras.__version__
     assert record["versions"]["tfnode"] == tfnode.__version__
     assert {"python", "tensorflow", "numpy", "tensorflow-probability"} <= set(record["versions"])
     assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+
+
+def test_the_folder_of_the_data_is_written_down(few, tmp_path, monkeypatch):
+    """So that a resumed run finds it, from any other folder."""
+    _stub(monkeypatch, 1.0)
+    monkeypatch.chdir(tmp_path)
+    mnist = few._replace(name="mnist")
+    monkeypatch.setattr(data, "load", lambda name, data_dir=None: mnist)
+    one = run.Run(_config(dataset="mnist"), "CPU")
+    for folder, expected in ((None, None), ("here", str(tmp_path / "here"))):
+        one.load(folder)
+        one.build()
+        one.step_backup = callbacks.StepBackup("none")
+        assert summary.record(one, None)["dataset"].get("data_dir") == expected
 
 
 def test_metrics(done):
@@ -175,6 +193,7 @@ def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
     model = keras.models.load_model(tmp_path / "run" / "model.keras")
 
     def judge(dataset):
+        dataset = build.Pixels(*dataset)
         return model.evaluate(dataset.test_batches(48), verbose=0, return_dict=True)
 
     for dataset, expected in (
@@ -198,6 +217,71 @@ def test_model_loads_and_predicts_the_same(done, few):
     logits = done.predictions
     accuracy = (logits.argmax(1) == few.y_test).mean()
     assert accuracy == pytest.approx(done.metrics["final"]["val_accuracy"], abs=1e-6)
+
+
+def test_a_run_of_an_older_version_goes_on_with_normalised_images(few, tmp_path, done):
+    """Its model has no layer for that, and its record does not say that it has."""
+    record = json.loads((done.directory / "config.json").read_text())
+    del record["inputs"]
+    record["settings"]["epochs"] = 1
+    files.write_json(tmp_path / "config.json", record)
+    for path, layers in ((tmp_path, 0), (None, 1)):
+        one = run.Run(_config(), "CPU")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(data, "load", lambda name, data_dir=None: few)
+            patch.setattr(run, "_record_of", lambda path, settings: record if path else None)
+            one.load(resume=path)
+        one.build()
+        assert sum(layer.name == "from_pixels" for layer in one.model.layers) == layers
+        (x, _), *_ = one.dataset.test_batches(48).as_numpy_iterator()
+        assert (x.max() > 200) == bool(layers)
+
+
+def test_pixels_are_normalised_as_before(few):
+    """With the same weights the outputs are those for normalised images."""
+    model = build.compiled_model(_config(), build.Pixels(*few))
+    old = build.compiled_model(_config(), few)
+    old.set_weights(model.get_weights())
+    expected = old.predict(np.asarray(few.inputs(few.x_test)), verbose=0)
+    np.testing.assert_allclose(model.predict(few.x_test, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    for name in ("mixed_bfloat16", "mixed_float16"):
+        keras.config.set_dtype_policy(name)
+        (layer,) = [
+            layer
+            for layer in build.compiled_model(_config(), build.Pixels(*few)).layers
+            if layer.name == "from_pixels"
+        ]
+        assert layer.compute_dtype == "float32"
+
+
+def test_pictures_of_the_end():
+    """Counts are right, and wrong ones come first."""
+    labels = np.array([0, 0, 1, 2])
+    logits = np.eye(3)[[0, 1, 1, 2]]
+    figure = pictures.confusion(labels, logits)
+    found = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in figure.axes[0].texts}
+    assert found == {(0, 0): "1", (0, 1): "1", (1, 1): "1", (2, 2): "1"}
+    figure = pictures.predictions(np.zeros((4, 2, 2, 1), np.uint8), labels, logits)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:4] == ["1, is 0", "0", "1", "2"]
+    assert "1 of 4 are wrong" in figure._suptitle.get_text()
+
+
+def test_one_line_an_epoch(few, capsys):
+    """The costs of the solver are in it where they vary."""
+    logs = {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.5}
+    logs |= {"nfe_forward": 20.25, "nfe_backward": 18.0}
+    for solver, more in (("rk4", ""), ("dopri5", "; NFE 20.2 and 18.0")):
+        lines = epoch_lines.EpochLines("accuracy")
+        lines.set_model(run.compiled_model(_config(**{"model.solver": solver}), few))
+        lines.set_params({"epochs": 3, "steps": 2})
+        lines.on_epoch_begin(1)
+        lines.on_train_batch_end(0, logs)
+        lines.on_epoch_end(1, logs)
+        expected = (
+            "epoch 2/3: loss 0.5000, accuracy 75.00 %; test loss 0.2500, test accuracy 50.00 %"
+        )
+        assert capsys.readouterr().out == f"{expected}; 0 s{more}\n"
 
 
 def test_best_model_has_the_best_accuracy(done, few):
@@ -230,7 +314,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
         _run(few, _config(epochs=5), log_dir=tmp_path / "run")
     assert "Interrupted" in capsys.readouterr().out
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert names == FILES
+    assert names == FILES - {"predictions.png", "confusion.png"}
     metrics = files.read_json(tmp_path / "run" / "metrics.json")
     assert metrics["interrupted"] is True
     assert metrics["epochs"] == 1
@@ -248,7 +332,7 @@ def _stub(patch, scale):
         model = keras.Sequential(
             [
                 keras.Input((28, 28, 1)),
-                keras.layers.Rescaling(scale),
+                keras.layers.Rescaling(scale / 255),
                 keras.layers.Flatten(),
                 keras.layers.Dense(10),
             ]
@@ -293,21 +377,21 @@ def test_diverged_in_the_first_epoch(few, tmp_path, monkeypatch):
 
 def test_bad_settings_are_refused_before_anything_is_touched(tmp_path):
     """With `overwrite`, the old run must still be there when the new one cannot begin."""
-    files.write_json(tmp_path / "config.json", {"old": True})
+    files.write_json(tmp_path / "config.json", RECORD)
     config = _config()
     config.ema, config.strategy = 0.9, "mirrored"
     with pytest.raises(ValueError, match="ema"):
         experiment.run(config, log_dir=tmp_path, overwrite=True)
-    assert files.read_json(tmp_path / "config.json") == {"old": True}
+    assert files.read_json(tmp_path / "config.json") == RECORD
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_data_that_cannot_be_had_leaves_the_old_run(tmp_path):
-    files.write_json(tmp_path / "config.json", {"old": True})
+    files.write_json(tmp_path / "config.json", RECORD)
     config = _config(dataset="mnist")
     with pytest.raises(data.DataError):
         experiment.run(config, log_dir=tmp_path, data_dir=tmp_path / "none", overwrite=True)
-    assert files.read_json(tmp_path / "config.json") == {"old": True}
+    assert files.read_json(tmp_path / "config.json") == RECORD
 
 
 def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, capsys):

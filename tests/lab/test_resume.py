@@ -4,10 +4,13 @@ import functools
 import math
 import os
 import pathlib
+import signal
 
 import keras
+import numpy as np
 import pytest
-from run_results import assert_same, results
+import tensorflow as tf
+from run_results import RECORD, assert_same, results
 from test_experiment import _config, _run
 
 from tfnode import callbacks, data
@@ -40,6 +43,7 @@ def _compiled_model(config, dataset):
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
+            keras.layers.Rescaling(1 / (255 * 0.3081), -0.1307 / 0.3081),
             keras.layers.AveragePooling2D(4),
             keras.layers.Flatten(),
             keras.layers.Dropout(0.3),
@@ -54,9 +58,12 @@ def _compiled_model(config, dataset):
     return model
 
 
+PICTURE = tf.io.encode_png(np.zeros((1, 1, 1), np.uint8)).numpy()
+
+
 def _save_no_picture(figure, path):
     with replacing(path) as temporary:
-        temporary.write_text("a picture, for all that matters here")
+        temporary.write_bytes(PICTURE)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,7 +119,8 @@ def whole(few, tmp_path_factory):
 
 EPOCH = ["history.csv", "curves.png", "latest.npz"]
 # That the second epoch is the best too makes for more to be lost.
-WRITTEN = ["config.json", *EPOCH, "best.keras", *EPOCH, "best.keras", "model.keras", "metrics.json"]
+WRITTEN = ["config.json", *EPOCH, "best.keras", *EPOCH, "best.keras", "model.keras"]
+WRITTEN += ["predictions.png", "confusion.png", "metrics.json"]
 
 
 def test_every_epoch_was_the_best(whole):
@@ -203,6 +211,59 @@ def test_interrupted_by_hand(few, tmp_path, whole, monkeypatch):
     assert_same(tmp_path, whole[0])
 
 
+def _signal(patch, method, number, when):
+    """Has a signal come in a method of `SolverStats`, in the first epoch for which that is so."""
+    original = getattr(callbacks.SolverStats, method)
+
+    def receive(self, place, logs=None):
+        original(self, place, logs)
+        if when(self, place):
+            os.kill(os.getpid(), number)
+
+    patch.setattr(callbacks.SolverStats, method, receive)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_loses_no_step(few, tmp_path, whole, monkeypatch, number):
+    """In the first step of the first epoch; the step is finished, and is in the checkpoint."""
+    with monkeypatch.context() as patch:
+        _signal(patch, "on_train_batch_begin", number, lambda self, batch: batch == 0)
+        with pytest.raises(errors.Interrupted) as interrupted:
+            _run(few, _settings(), log_dir=tmp_path)
+    assert interrupted.value.signal == number
+    assert interrupted.value.directory == tmp_path
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    assert (tmp_path / "model.keras").exists()
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    (resumed,) = files.read_json(tmp_path / "config.json")["resumed"]
+    assert (resumed["epoch"], resumed["step"]) == (0, 1)
+
+
+@pytest.mark.parametrize("method", ["on_train_batch_begin", "on_test_batch_begin"])
+def test_a_signal_late_in_an_epoch(few, tmp_path, whole, monkeypatch, method):
+    """In its last step, or its validation: it ends with the epoch, which is whole."""
+    with monkeypatch.context() as patch:
+        late = 1 if "train" in method else 0
+        _signal(patch, method, signal.SIGTERM, lambda self, batch: batch == late)
+        with pytest.raises(errors.Interrupted):
+            _run(few, _settings(), log_dir=tmp_path)
+    assert files.read_json(tmp_path / "metrics.json")["epochs"] == 1
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert_same(tmp_path, whole[0])
+    (resumed,) = files.read_json(tmp_path / "config.json")["resumed"]
+    assert (resumed["epoch"], resumed["step"]) == (1, 0)
+
+
+def test_a_second_ctrl_c_ends_it_at_once(few, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _signal(patch, "on_train_batch_begin", signal.SIGINT, lambda self, batch: True)
+        _signal(patch, "on_train_batch_begin", signal.SIGINT, lambda self, batch: True)
+        with pytest.raises(errors.Interrupted):
+            _run(few, _settings(), log_dir=tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_more_epochs(few, tmp_path, whole):
     _run(few, _settings(epochs=1), log_dir=tmp_path)
     with pytest.raises(RunError, match=r"finished: 1 epochs.*raise --epochs"):
@@ -272,6 +333,17 @@ def test_other_settings_are_refused(few, tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_a_run_in_a_folder_inside_is_left_alone(few, tmp_path):
+    """Its event files are not those of the run that is resumed."""
+    inside = tmp_path / "copy"
+    _run(few, _settings(epochs=1), log_dir=tmp_path)
+    _run(few, _settings(), log_dir=inside)
+    before = {p: p.read_bytes() for p in inside.rglob("*tfevents*")}
+    assert {p.parent.name for p in before} == {"copy", "train", "validation"}
+    _run(few, _settings(), log_dir=tmp_path, resume=True)
+    assert {p: p.read_bytes() for p in inside.rglob("*tfevents*")} == before
+
+
 def test_other_data_is_refused(few, tmp_path):
     _run_and_die(few, 3, _settings(), log_dir=tmp_path)
     other = few._replace(y_train=few.y_train[::-1].copy())
@@ -320,6 +392,10 @@ def test_damaged_config(few, tmp_path):
     _with_a_checkpoint(few, tmp_path)
     for content in ("", "{}", '{"settings": 1, "dataset": 2}', '{"settings": {}}'):
         (tmp_path / "config.json").write_text(content)
+        with pytest.raises(RunError, match=r"no run.*config\.json"):
+            _run(few, _settings(), log_dir=tmp_path, resume=True)
+    for record in ({**RECORD, "settings": 1}, {**RECORD, "dataset": 2}):
+        files.write_json(tmp_path / "config.json", record)
         with pytest.raises(RunError, match=r"config\.json.*--overwrite"):
             _run(few, _settings(), log_dir=tmp_path, resume=True)
 

@@ -33,7 +33,8 @@ def run(request, tmp_path_factory):
 def test_files(run):
     names = {path.name for path in run.iterdir()}
     exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    assert names >= {*run_dir.CONTENTS} - exports
+    pictures = {run_dir.PREDICTIONS, run_dir.CONFUSION}  # Those are for classifiers.
+    assert names >= {*run_dir.CONTENTS} - exports - pictures
     rows = history.read_history(run / run_dir.HISTORY)
     assert tuple(rows[0]) == history.history_columns("rmse")
     assert [row["epoch"] for row in rows] == [1, 2]

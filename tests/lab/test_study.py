@@ -12,10 +12,12 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
+from run_results import RECORD
 
 from tfnode import study
 from tfnode.files import history
 from tfnode.lab import runner, study_results, worker
+from tfnode.lab.settings import Settings
 from tfnode.lab.study import read_cells
 from tfnode.runs import files, run_dir
 
@@ -74,7 +76,7 @@ class Trainer:
         self.started.append((path.name, run_dir.holds_run(path), data_dir, threads))
         log.write_text(f"starts\n{self.broken.get(path.name, 'ends')}\n\n")
         path.mkdir(exist_ok=True)
-        record = {"settings": settings, "dataset": {"name": "digits"}, "device": "CPU"}
+        record = {**RECORD, "settings": settings, "device": "CPU"}
         files.write_json(path / run_dir.CONFIG, record)
         status = 1
         if path.name not in self.broken:
@@ -200,6 +202,34 @@ def test_one_that_diverged_is_not_tried_again(config, trainer, tmp_path):
     assert trainer.started == []
     table = (tmp_path / "s" / "table.md").read_text("utf-8")
     assert "Not in the table: b, seed 5: diverged; see" in table
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_two_at_once(config, trainer, tmp_path, monkeypatch, capsys):
+    """The second is refused, and touches nothing."""
+    arguments, second = [str(config), f"--out={tmp_path / 's'}"], []
+
+    def start(*task):
+        if not second:
+            second.append(study.main(arguments))
+        return trainer(*task)
+
+    monkeypatch.setattr(worker, "start", start)
+    assert study.main(arguments) == 0
+    assert second == [1]
+    message = capsys.readouterr().err
+    assert "in use by another process" in message and "choose another --out" in message
+    assert len(trainer.started) == 6
+    assert study.main(arguments) == 0
+
+
+def test_the_log_of_a_worker_is_no_link(tmp_path):
+    """The file that it would point to is not written to."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "a.log").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        worker.start(tmp_path / "a", Settings.read({"name": "a", **SETTINGS}), tmp_path / "a.log")
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("no_figures")

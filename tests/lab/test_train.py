@@ -1,7 +1,11 @@
 """The command line: what it refuses, how, and that it does so at once."""
 
+import contextlib
+import io
 import pathlib
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from unittest import mock
@@ -9,9 +13,10 @@ from unittest import mock
 import command
 import pytest
 import tensorflow as tf
+from run_results import RECORD
 
 import tfnode
-from tfnode.runs import files, run_dir
+from tfnode.runs import errors, files, run_dir
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
@@ -49,8 +54,9 @@ FLAGS = ("model", "config", "dataset", "data_dir", "log_dir", "epochs", "batch_s
 
 REFUSED = {
     # An argument, and what the message must name.
-    "--nope=1": ("nope", *FLAGS),
-    "--epoch=1": ("epoch", *FLAGS),
+    "--nope=1": ("nope", "help"),
+    "--epoch=1": ("epoch", "Did", "epochs"),
+    "--filters=8": ("filters", "Did", "config.model.filters"),
     "--model=vgg": ("vgg", "ode", "resnet", "anode", "node", "rnode"),
     "--dataset=cifar": ("cifar", "auto", "mnist", "digits"),
     "--strategy=tpu": ("tpu", "none", "mirrored", "multi_worker"),
@@ -65,8 +71,8 @@ REFUSED = {
     "--learning_rate=inf": ("learning_rate", "inf"),
     "--seed=-1": ("seed", "-1"),
     "--seed=99999999999": ("seed", "99999999999"),
-    "--config.nope=1": ("nope", "jit_compile", "learning_rate", "model"),
-    "--config.model.nope=1": ("nope", "filters", "solver", "gradient"),
+    "--config.nope=1": ("nope", "help"),
+    "--config.model.solvers=1": ("solvers", "config.model.solver"),
     "--config.epochs=ten": ("epochs", "ten"),
     "--config.epochs=0": ("epochs", "0"),
     "--config.model.filters=many": ("filters", "many"),
@@ -178,6 +184,24 @@ def test_errors_are_one_line_without_debug(tmp_path, error):
             command.run([*arguments, "--debug"], main=True)
 
 
+def test_a_wrong_flag_is_a_short_message():
+    """With what is alike, and without all that is not."""
+    for argument in ("--epoch=1", "--config.model.nope=1", "word"):
+        _, message, _ = command.run([argument])
+        assert message.count("\n") == 1 and len(message) < 200
+
+
+def test_help_has_the_defaults_of_the_model():
+    for model, rate, filters in (("ode", "0.0001", 64), ("ode_tuned", "0.004", 48)):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert command.run([f"--model={model}", "--help"])[0] == 0
+        text = " ".join(printed.getvalue().split())
+        assert re.search(rf"--learning_rate VALUE Adam's .*? Default: {rate}\.", text)
+        assert re.search(rf"--config.model.filters VALUE [^-]* Default: {filters}\.", text)
+        assert text.index("settings of model,") < text.index("--config.model.filters")
+
+
 def test_help_lists_the_flags(tmp_path):
     _, _, imported, printed = _train(tmp_path, "--help")
     for name in (*FLAGS, "learning_rate", "strategy", "precision", "deterministic", "overwrite"):
@@ -217,7 +241,7 @@ SETTINGS = {
 
 def _begin(path, **settings):
     """The beginning of a run of another model than the default, with settings of its own."""
-    record = {"settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
+    record = {**RECORD, "settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
     path.mkdir()
     files.write_json(path / run_dir.CONFIG, record)
     return path
@@ -254,9 +278,32 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
     assert "tensorflow" in imported
 
 
+def test_resume_remembers_the_folder_of_the_data(tmp_path):
+    """Unless another is named."""
+    path = _begin(tmp_path / "run")
+    record = files.read_json(path / run_dir.CONFIG)
+    record["dataset"]["data_dir"] = "/there"
+    files.write_json(path / run_dir.CONFIG, record)
+    for more, expected in (([], "/there"), (["--data_dir=/here"], "/here")):
+        _, message, options = command.run(["--resume", f"--log_dir={path}", *more])
+        assert options.data_dir == expected, message
+
+
+def test_a_signal_prints_the_command_that_resumes(tmp_path, capsys):
+    error = errors.Interrupted(tmp_path / "a run", signal.SIGTERM)
+    with mock.patch("tfnode.lab.experiment.run", side_effect=error):
+        arguments = ["--dataset=digits", f"--log_dir={tmp_path / 'a run'}"]
+        status, _, _ = command.run(arguments, main=True)
+    assert status == 128 + signal.SIGTERM
+    line = capsys.readouterr().out.splitlines()[-1]
+    program, script, *flags = shlex.split(line.removeprefix("To go on: "))
+    assert (program, script) == ("python", "train.py")
+    assert flags == ["--resume", f"--log_dir={tmp_path / 'a run'}"]
+
+
 BAD_RUNS = {
     "none": (None, "holds no run to resume"),
-    "no json": ("{", "cannot be resumed"),
+    "no json": ("{", "holds files but no run"),
     "unknown setting": ({**SETTINGS, "more": 1}, "settings of this version"),
     "setting of another type": ({**SETTINGS, "epochs": "ten"}, "settings of this version"),
 }
@@ -266,7 +313,7 @@ BAD_RUNS = {
 def test_resume_of_what_cannot_be(tmp_path, settings, expected):
     if isinstance(settings, dict):
         (tmp_path / "run").mkdir()
-        record = {"settings": settings, "dataset": {"name": "mnist"}}
+        record = {**RECORD, "settings": settings, "dataset": {"name": "mnist"}}
         files.write_json(tmp_path / "run" / run_dir.CONFIG, record)
     elif settings:
         (tmp_path / "run").mkdir()

@@ -16,6 +16,7 @@ from tfnode.lab import runner, worker
 from tfnode.lab.search_space import read_config
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
+from tfnode.runs.lock import locked
 
 ROOT = pathlib.Path(tune.__file__).resolve().parents[1]
 FILES = {"runs", "optuna.log", "table.md", "results.json", "best.json", "tuning.png"}
@@ -265,3 +266,18 @@ def test_no_tensorflow_is_loaded():
     assert done.returncode == 2
     assert "Expected the path of a config file. Received: nowhere" in done.stderr
     assert "tensorflow" not in done.stderr
+
+
+def test_two_at_once(trainer, tmp_path, capsys):
+    """The second is refused; a link in place of Optuna's file is, too."""
+    path, out = write(tmp_path / "configs", trials=1), tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    with locked(out / "runs"):
+        assert tune.main([str(path), f"--out={out}"]) == 1
+    message = capsys.readouterr().err
+    assert "in use by another process" in message and "choose another --out" in message
+    (tmp_path / "mine").write_text("mine")
+    (out / "optuna.log").symlink_to(tmp_path / "mine")
+    assert tune.main([str(path), f"--out={out}"]) == 1
+    assert "no link" in capsys.readouterr().err
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -160,6 +160,38 @@ def test_mean_of_runs_of_one_name(tmp_path):
     assert "| 96.00 % ± 1.41 % |" in last
 
 
+def test_one_seed_twice_has_no_mean(tmp_path):
+    runs = [_make_run(tmp_path / name, name="ode") for name in "abc"]
+    for run, seed in zip(runs, (0, 0, 1)):
+        (run / "config.json").write_text(json.dumps({"settings": {"seed": seed}}))
+    for chosen, expected in ((runs[:2], 0), (runs, 0), (runs[1:], 1)):
+        write_report(chosen, tmp_path / "out")
+        table = json.loads((tmp_path / "out" / "table.json").read_text())
+        assert len(table["means"]) == expected
+
+
+def test_the_table_is_printed(tmp_path, capsys):
+    runs = [_make_run(tmp_path / "ode"), _make_run(tmp_path / "a_long_name")]
+    assert report.main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
+    header, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["run", "data"]
+    assert first.split()[:3] == ["ode", "mnist", "12,345"]
+    assert first.index("mnist") == second.index("mnist") == header.index("data")
+    assert "|" not in header
+
+
+def test_different_data_are_said(tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "draw_curves", lambda axis, curves, ylabel: drawn.append([*curves]))
+    runs = [_make_run(tmp_path / "a"), _make_run(tmp_path / "b", dataset="digits")]
+    assert report.main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "on different data" in printed and "mnist: a; digits: b." in printed
+    assert drawn == [["a on mnist", "b on digits"]] * 4
+    assert report.main([str(runs[0]), "--out", str(tmp_path / "one")]) == 0
+    assert "different data" not in capsys.readouterr().out
+
+
 def _make_series_run(folder):
     """A run that is judged by RMSE, of which less is better."""
     _make_run(folder)

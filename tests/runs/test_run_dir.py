@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
+from run_results import RECORD
 
-from tfnode.runs import files, run_dir
+import tfnode
+from tfnode.runs import contents, files, run_dir
 from tfnode.runs.errors import RunError
 
 
@@ -28,7 +31,7 @@ def here(tmp_path, monkeypatch):
 
 def _begin(path):
     path.mkdir(parents=True, exist_ok=True)
-    files.write_json(path / run_dir.CONFIG, {})
+    files.write_json(path / run_dir.CONFIG, RECORD)
     return path
 
 
@@ -59,16 +62,40 @@ def test_named_folder_is_made(tmp_path):
     assert _prepare(str(path), "ode") == path
 
 
-EXPORTS = [path.split("/")[0] for path in run_dir.EXPORTS.values()]
-
-
-@pytest.mark.parametrize("name", [n for n in run_dir.CONTENTS if "." in n and n not in EXPORTS])
-def test_folder_with_a_run_is_refused(tmp_path, name):
-    (tmp_path / name).touch()
+def test_folder_with_a_run_is_refused(tmp_path):
+    _begin(tmp_path)
     with pytest.raises(RunError, match=r"--resume.*--overwrite") as error:
         _prepare(tmp_path, "ode")
     assert str(tmp_path) in str(error.value)
-    assert (tmp_path / name).exists()
+    assert (tmp_path / run_dir.CONFIG).exists()
+
+
+@pytest.mark.parametrize("record", [None, {}, {"model_type": "gpt2"}, {"settings": {}}])
+def test_only_the_mark_makes_a_run(tmp_path, record):
+    """Other programs have files of these names, too."""
+    for name in ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras"):
+        (tmp_path / name).write_text("mine")
+    if record is not None:
+        files.write_json(tmp_path / run_dir.CONFIG, record)
+    before = _tree(tmp_path)
+    for arguments in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(RunError, match="holds files but no run"):
+            _prepare(tmp_path, "ode", **arguments)
+    assert _tree(tmp_path) == before
+
+
+def test_runs_of_older_versions_are_known():
+    root = pathlib.Path(tfnode.__file__).parents[1] / "logs" / "reference"
+    for name in ("ode", "resnet", "spirals/runs/rnn-30-seed0"):
+        assert contents.holds_run(root / name)
+
+
+def _tree(folder):
+    """Every path in a folder, with the content of files and the targets of links."""
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.is_file() and path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def test_folder_with_other_files_is_refused(tmp_path):
@@ -85,23 +112,119 @@ def test_resume_keeps_all(tmp_path):
     assert (tmp_path / run_dir.CONFIG).exists()
 
 
-def test_overwrite_deletes_only_the_runs_own(tmp_path):
+OWN = (
+    *("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras", ".lock"),
+    *("checkpoints/latest.npz", "checkpoints/step.npz", "checkpoints/.tmp-latest-x1.npz"),
+    *("train/events.out.tfevents.1.host.v2", "validation/events.out.tfevents.2.host.v2"),
+    *("model.onnx", "model.tflite", "saved_model/1/saved_model.pb"),
+    *("saved_model/1/fingerprint.pb", "saved_model/1/variables/variables.index"),
+    "saved_model/1/variables/variables.data-00000-of-00001",
+)
+
+
+def _fill(folder, names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_overwrite_removes_the_files_of_the_run(tmp_path):
+    _fill(_begin(tmp_path), OWN)
+    (tmp_path / "saved_model" / "1" / "assets").mkdir()
+    assert _prepare(tmp_path, "ode", overwrite=True) == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+STRANGERS = (
+    *("notes.txt", "train/cats/1.jpg", "validation/cats/2.jpg", "checkpoints/weights.pt"),
+    *("saved_model/mine", "saved_model/2/saved_model.pb", "train/mine", "mine/config.json"),
+    *("saved_model/1/assets/words.txt", ".tmp-mine-x1.txt", "checkpoints/history.csv"),
+)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_overwrite_is_refused_where_other_files_are(tmp_path, stranger):
+    _fill(_begin(tmp_path), (*OWN, stranger))
+    before = _tree(tmp_path)
+    with pytest.raises(RunError, match="tfnode did not write") as error:
+        _prepare(tmp_path, "ode", overwrite=True)
+    named = str(error.value).split("did not write: ")[1].split(".")[0]
+    assert stranger.startswith(named)
+    assert _tree(tmp_path) == before
+    # They are in the way of nothing else.
+    _prepare(tmp_path, "ode", resume=True)
+    assert (tmp_path / stranger).read_text() == stranger
+
+
+@pytest.mark.parametrize("name", (run_dir.CONFIG, *OWN))
+def test_no_link_is_followed(tmp_path, name):
+    """The file that it points to is neither written to nor removed."""
+    mine = tmp_path / "mine"
     run = _begin(tmp_path / "run")
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").touch()
-    for name in ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras"):
-        (run / name).write_text("old")
-    for name in ("checkpoints", "validation"):
-        (run / name / "deep").mkdir(parents=True)
-        (run / name / "deep" / "file").touch()
-    (run / "train").symlink_to(outside, target_is_directory=True)
-    (run / "notes.txt").write_text("mine")
-    (run / "other").mkdir()
-    assert _prepare(run, "ode", overwrite=True) == run
-    assert sorted(p.name for p in run.iterdir()) == ["notes.txt", "other"]
-    assert (run / "notes.txt").read_text() == "mine"
-    assert (outside / "kept").exists()
+    files.write_json(mine, RECORD)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(mine)
+    before = _tree(tmp_path)
+    for arguments in ({}, {"overwrite": True}, {"resume": True}):
+        for use in (run_dir.check, _prepare):
+            with pytest.raises(RunError, match="no links") as error:
+                use(run, "ode", **arguments)
+            assert name in str(error.value)
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "train", "validation", "saved_model"])
+def test_no_link_to_a_folder_is_followed(tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    _fill(tmp_path / "mine", ["latest.npz", ".tmp-latest-x1.npz", "events.out.tfevents.1"])
+    run = _begin(tmp_path / "run")
+    (run / name).symlink_to(tmp_path / "mine", target_is_directory=True)
+    before = _tree(tmp_path)
+    for arguments in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(RunError, match="no links"):
+            _prepare(run, "ode", **arguments)
+    assert _tree(tmp_path) == before
+
+
+def test_a_link_that_comes_too_late_to_be_seen(tmp_path, monkeypatch):
+    """The lock itself is opened without following one."""
+    (tmp_path / "mine").write_text("years of work")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / run_dir.LOCK).symlink_to(tmp_path / "mine")
+    monkeypatch.setattr(run_dir, "check_contents", lambda *arguments: None)
+    with pytest.raises(RunError, match="symbolic links"):
+        _prepare(tmp_path / "run", "ode")
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_the_lock_empties_no_file(tmp_path):
+    """Not that of another name for the same file, either."""
+    (tmp_path / "mine").write_text("years of work")
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "mine", tmp_path / "run" / run_dir.LOCK)
+    with run_dir.prepare(tmp_path / "run", "ode"):
+        pass
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_a_killed_overwrite_can_be_repeated(tmp_path, monkeypatch):
+    unlink, left = os.unlink, [3]
+
+    def die(path, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    _fill(_begin(tmp_path), OWN)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", die)
+        with pytest.raises(KeyboardInterrupt), run_dir.prepare(tmp_path, "ode", overwrite=True):
+            pass
+    assert contents.holds_run(tmp_path)
+    _prepare(tmp_path, "ode", overwrite=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", run_dir.EVENTS)
@@ -183,8 +306,9 @@ def test_without_locks_there_is_a_warning(tmp_path, monkeypatch, capsys):
 
 def test_halves_of_files_are_removed(tmp_path):
     _begin(tmp_path)
-    names = (".tmp-history-a1.csv", "checkpoints/.tmp-latest-b2.npz", "train/.tmp-events-c3.v2")
-    mine = (".hidden", "checkpoints/mine")
+    event = "train/.tmp-events.out.tfevents.1.host-c3.v2"
+    names = (".tmp-history-a1.csv", "checkpoints/.tmp-latest-b2.npz", event)
+    mine = (".hidden", ".tmp-mine-a1.csv", "checkpoints/mine")
     for name in (*names, *mine):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("half")

@@ -7,14 +7,15 @@ import sys
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import tfnode
 from tfnode import classify as command
-from tfnode.data.dataset import normalize
+from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
 from tfnode.runs import run_dir
 from tfnode.runs.errors import RunError
 from tfnode.serving.classify import classify
+from tfnode.serving.digit_image import prepare
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
@@ -58,13 +59,15 @@ def test_probabilities_are_those_of_the_data(trained, pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "image.png")
     expected = _expected(model, pixels)
     assert expected.max() - expected.min() > 0.01
-    _close(classify(run, tmp_path / "image.png"), expected)
+    _close(classify(run, tmp_path / "image.png", invert=False).probabilities, expected)
 
 
 def test_invert(trained, pixels, tmp_path):
     run, model = trained
     Image.fromarray(255 - pixels).save(tmp_path / "image.png")
-    _close(classify(run, tmp_path / "image.png", invert=True), _expected(model, pixels))
+    _close(
+        classify(run, tmp_path / "image.png", invert=True).probabilities, _expected(model, pixels)
+    )
 
 
 def _kinds(pixels):
@@ -85,31 +88,93 @@ def _kinds(pixels):
 def test_kinds_of_images(trained, pixels, tmp_path, kind):
     run, model = trained
     _kinds(pixels)[kind].save(tmp_path / "image.png")
-    _close(classify(run, tmp_path / "image.png"), _expected(model, pixels))
+    _close(
+        classify(run, tmp_path / "image.png", invert=False).probabilities, _expected(model, pixels)
+    )
 
 
-def test_resized(trained, tmp_path):
-    """Twice as large, and not square: halves of a picture stay halves."""
+def test_models_of_older_versions_take_normalised_images(trained, pixels, tmp_path):
+    """Those of now have a layer that does it."""
     run, model = trained
-    pixels = np.zeros((28, 28), np.uint8)
-    pixels[:, 14:] = 200
-    large = np.zeros((56, 84), np.uint8)
-    large[:, 42:] = 200
-    Image.fromarray(large).save(tmp_path / "image.png")
-    found = classify(run, tmp_path / "image.png")
-    # The edge is smooth, no more.
-    np.testing.assert_allclose(found, _expected(model, pixels), atol=0.2)
-    assert np.argmax(found) == np.argmax(_expected(model, pixels))
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    inputs = keras.Input((28, 28, 1))
+    scale, offset = 1 / (255 * STANDARD_DEVIATION), -MEAN / STANDARD_DEVIATION
+    outputs = model(keras.layers.Rescaling(scale, offset, name="from_pixels")(inputs))
+    new = _run(tmp_path / "new", keras.Model(inputs, outputs))
+    old, new = (
+        classify(folder, tmp_path / "image.png", invert=False).probabilities
+        for folder in (run, new)
+    )
+    np.testing.assert_allclose(new, old, rtol=1e-4)
+
+
+def _digit():
+    """A stroke as MNIST has it: in a box of 20 pixels, its centre of mass in the middle."""
+    large = Image.new("L", (280, 280))
+    draw = ImageDraw.Draw(large)
+    draw.ellipse((100, 40, 180, 120), outline=255, width=24)
+    draw.line((180, 80, 180, 239), fill=255, width=24)
+    small = prepare(large, (28, 28), invert=False).pixels
+    return large, small
+
+
+def test_prepared_as_mnist():
+    _, small = _digit()
+    rows, columns = (np.flatnonzero(small.any(axis=axis)) for axis in (1, 0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+    place = np.arange(28)
+    for axis in (0, 1):
+        assert small.sum(axis=axis) @ place / small.sum() == pytest.approx(14, abs=0.5)
+
+
+@pytest.mark.parametrize("paper, ink", [(255, 0), (0, 255), (200, 60), (30, 120)])
+def test_polarity_place_and_size_do_not_matter(paper, ink):
+    """Black on white or white on black, faint or not, large and in a corner."""
+    large, small = _digit()
+    page = np.full((700, 900), paper, np.float64)
+    stroke = np.asarray(large.resize((420, 420)), np.float64) / 255
+    page[20:440, 470:890] += (ink - paper) * stroke
+    found = prepare(Image.fromarray(page.round().astype(np.uint8)), (28, 28))
+    assert np.abs(found.pixels.astype(float) - small).mean() < 4
+    assert found.steps[0].startswith("black on white" if ink < paper else "white on black")
+    # The flag wins over what is seen.
+    given = prepare(Image.fromarray(page.round().astype(np.uint8)), (28, 28), invert=ink > paper)
+    assert np.abs(given.pixels.astype(float) - small).mean() > 20
+
+
+def test_nothing_to_see():
+    for value in (0, 255, 100):
+        found = prepare(Image.new("L", (50, 40), value), (28, 28))
+        assert found.pixels.shape == (28, 28)
+        assert "nothing to see" in found.steps[-1]
+
+
+def test_an_image_of_the_models_size_is_not_moved(pixels):
+    np.testing.assert_array_equal(
+        prepare(Image.fromarray(pixels), (28, 28), invert=False).pixels, pixels
+    )
+
+
+def test_command_shows_what_the_model_sees(trained, tmp_path, capsys):
+    run, _ = trained
+    large, small = _digit()
+    large.save(tmp_path / "image.png")
+    shown = tmp_path / "seen.png"
+    assert command.main([str(run), str(tmp_path / "image.png"), "--show", str(shown)]) == 0
+    assert "cropped to" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.asarray(Image.open(shown)), small)
 
 
 def test_command_prints_three_classes(trained, pixels, tmp_path, capsys):
     run, model = trained
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    assert command.main([str(run), str(tmp_path / "image.png")]) == 0
+    assert command.main([str(run), str(tmp_path / "image.png"), "--noinvert"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     expected = _expected(model, pixels)
-    rows = [line.split() for line in printed.out.splitlines()]
+    first, *lines = printed.out.splitlines()
+    assert first == "image: as it is"
+    rows = [line.split() for line in lines]
     assert [int(row[0]) for row in rows] == list(np.argsort(-expected)[:3])
     for label, percent, sign in rows:
         assert float(percent) == pytest.approx(100 * expected[int(label)], abs=0.006)

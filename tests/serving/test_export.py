@@ -85,6 +85,20 @@ def test_predictions(tmp_path, file_format, solver, gradient, kwargs):
     _check(tmp_path, file_format, solver, gradient, kwargs)
 
 
+@pytest.mark.parametrize("file_format", ["onnx", "tflite"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_is_cast(tmp_path, file_format, policy):
+    """The artefact is the model of the same weights in float32."""
+    if file_format == "onnx":
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
+    half, single = _model(policy=policy), _model()
+    single.set_weights(half.get_weights())
+    path, difference = export.export(_run(tmp_path / "run", half), file_format)
+    assert difference <= 1e-5
+    _assert_same_predictions(single, file_format, path)
+
+
 def test_failed_solve_is_not_finite(tmp_path):
     """TensorFlow Lite has no errors; an artefact of a model that fails is written by hand."""
     model = _model(solvers.Heun21(max_steps=1, first_step=0.01))
@@ -134,7 +148,6 @@ REFUSED = {
         {"solver": "dopri5", **SEQUENCE},
         ("dopri5", "return_sequences", "saved_model", "rk4"),
     ),
-    "half": ("tflite", {"policy": "mixed_bfloat16"}, ("bfloat16", "--precision=float32")),
     "double": ("onnx", {"policy": "float64"}, ("float64", "--precision=float32")),
 }
 

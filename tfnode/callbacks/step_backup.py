@@ -93,6 +93,10 @@ class StepBackup(keras.callbacks.Callback):
         now, step = time.monotonic(), batch + 1
         if step == self.params["steps"] or now - self._saved < self.seconds:
             return
+        self.save(step)
+
+    def save(self, step: int) -> None:
+        """Save the state after a step of the epoch, from 1, that is not the last one."""
         if self.model.distribute_strategy.num_replicas_in_sync > 1 or not_finite(self.model):
             return
         checkpoint.write(
@@ -100,7 +104,7 @@ class StepBackup(keras.callbacks.Callback):
             self.model,
             epoch=self._epoch,
             step=step,
-            elapsed=self.elapsed + now - self._begun,
+            elapsed=self.elapsed + time.monotonic() - self._begun,
             metrics=_metrics(self.model),
             costs=_costs(self.model),
         )

@@ -1,9 +1,43 @@
 """Parts of the command lines of several commands."""
 
 import argparse
+import contextlib
+import os
+import pathlib
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+
+DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+
+
+@contextlib.contextmanager
+def quiet_import(hide: bool = True) -> Iterator[None]:
+    """Hide what TensorFlow's libraries print while they are imported within the context.
+
+    Later messages are hidden by TensorFlow's own variable, if the environment does not set it.
+    With an NVIDIA driver errors are shown; without one they are about its absence. An exception
+    in the context shows everything.
+    """
+    if not hide:
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if DRIVER.exists() else "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        try:
+            os.dup2(log.fileno(), 2)
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(saved, log.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:

@@ -11,6 +11,9 @@ from typing import Any
 from tfnode.lab.section import plain
 from tfnode.lab.settings import Settings
 
+# The configs that come with tfnode. In a clone the folder is a link to `configs/`.
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+
 # Methods of `ml_collections.ConfigDict`, in which configs were written before.
 _FORMER = ("unlocked", "lock", "unlock", "update", "get", "items", "update_from_flattened_dict")
 
@@ -21,10 +24,10 @@ def load(
     """Return the result of `get_config()` in a file as a dict.
 
     The path `file.py:argument` calls `get_config("argument")`. The file may import from the
-    folder above its own: `from configs import ode`.
+    folder above its own, and the configs of tfnode: `from tfnode.configs import ode`.
 
     Args:
-        path: The file.
+        path: The file, as `find` takes it.
         needed: Name to type, or several, of the entries that the dict must have.
         others: Whether the dict may have others.
 
@@ -50,6 +53,20 @@ def load(
                 f"Received: {entry}={config.get(entry)!r:.200}"
             )
     return config
+
+
+def find(name: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the path of a config file; where there is no `configs/NAME.py`, that of tfnode.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    file = pathlib.Path(name)
+    if not file.exists() and file.parent == pathlib.Path("configs"):
+        file = FOLDER / file.name
+    if not file.is_file():
+        raise ValueError(f"Expected the path of a config file. Received: {name}")
+    return file
 
 
 def load_settings(path: str | os.PathLike[str]) -> Settings:
@@ -98,13 +115,11 @@ def override(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _call(name: str, arguments: list[str]) -> Any:
     """Return the result of `get_config` in a file."""
-    file = pathlib.Path(name)
-    if not file.is_file():
-        raise ValueError(f"Expected the path of a config file. Received: {name}")
+    file = find(name)
     above = str(file.resolve().parent.parent)
     sys.path.insert(0, above)
     try:
-        function = runpy.run_path(name).get("get_config")
+        function = runpy.run_path(str(file)).get("get_config")
         if callable(function):
             # The function may import, too.
             return function(*arguments)
@@ -112,7 +127,7 @@ def _call(name: str, arguments: list[str]) -> Any:
         raise ValueError(
             f"Expected Python in {file}, with a get_config that takes the text after ':'. "
             f"Received: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            f"{_line(error, name)}{_remedy(error)}"
+            f"{_line(error, str(file))}{_remedy(error)}"
         ) from error
     finally:
         sys.path.remove(above)

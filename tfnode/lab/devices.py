@@ -1,7 +1,6 @@
 """The devices to train on, the strategy over several, and its share of every batch."""
 
 import os
-import pathlib
 import platform
 import sys
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.lab import multi_worker
-
-DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+from tfnode.lab.command_line import DRIVER
 
 
 def use_devices(name: str) -> str:

@@ -48,7 +48,8 @@ def run(
         TrainingError: If the loss is NaN or infinite, or TensorFlow fails. The last whole epoch
             is saved.
         ConnectionError: If another process of a run of several is lost.
-        KeyboardInterrupt: After the training so far is saved; not with several processes.
+        Interrupted: A `KeyboardInterrupt`, after Ctrl-C or SIGTERM, once a checkpoint is written;
+            with several processes nothing is.
     """
     settings.check()
     device = _set_up(settings)

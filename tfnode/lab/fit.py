@@ -1,6 +1,5 @@
 """`fit` of a run: its batches and its callbacks."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -9,6 +8,8 @@ import tensorflow as tf
 from tfnode import callbacks, data
 from tfnode.files.history import SCORES, best_row
 from tfnode.lab import devices, multi_worker
+from tfnode.lab.epoch_lines import EpochLines
+from tfnode.lab.interruption import Interruption
 from tfnode.runs import run_dir
 
 if TYPE_CHECKING:
@@ -40,22 +41,24 @@ def fit(run: "Run") -> None:
     average = callbacks.AverageWeights(model)
     recalibrate = callbacks.Recalibrate(batches(CALIBRATION_EPOCH), steps=min(steps, 100))
     divergence = callbacks.Divergence(batches)
-    tensor_board = callbacks.TensorBoard(run.directory, write_graph=False)
-    tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
+    run.tensor_board.forget(epoch, int(keras.ops.convert_to_numpy(model.optimizer.iterations)))
+    interruption = Interruption(run.directory, run.step_backup)
     listeners = [
         callbacks.SolverStats(),
         divergence,
         # An epoch without a checkpoint is taken out of their files when the run is resumed.
         callbacks.CurveExport(run.directory, run.dataset.score, run.step_backup.elapsed),
-        tensor_board,
+        run.tensor_board,
         run.backup,
         run.step_backup,
+        interruption,
         average,
         recalibrate,
         _save_best(run, average),
+        EpochLines(run.dataset.score, "test" if run.test is None else "validation"),
     ]
     try:
-        with multi_worker.mended(model, run.strategy):
+        with multi_worker.mended(model, run.strategy), interruption.listening():
             model.fit(
                 devices.distribute(
                     run.strategy, batches(epoch).skip(run.step_backup.step), training=True
@@ -67,7 +70,7 @@ def fit(run: "Run") -> None:
                 validation_steps=test_steps,
                 callbacks=listeners,
                 shuffle=False,  # The batches are shuffled already.
-                verbose="auto" if sys.stdout.isatty() else 2,
+                verbose=0,  # `EpochLines` shows the epochs.
             )
     except KeyboardInterrupt:
         # In the middle of an epoch the averages lag behind the weights.

@@ -1,19 +1,19 @@
 """The command line of `train.py`, made from the settings."""
 
 import argparse
+import difflib
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from tfnode.lab import config_file
 from tfnode.lab.cluster import cluster
-from tfnode.lab.section import Rule
 from tfnode.lab.settings import Settings, rules_for
 from tfnode.runs import run_dir
 from tfnode.runs.errors import OtherSettings, RunError
-from tfnode.runs.record import check_resume, read_record
+from tfnode.runs.record import check_resume, flat, read_record
 
 # Settings that have a flag of their own beside `--config.<name>`.
 SHORT = (
@@ -27,7 +27,7 @@ class Options(NamedTuple):
 
     Attributes:
         settings: Those of the experiment; with `resume` those of the run.
-        log_dir, data_dir: Paths, or `None`.
+        log_dir, data_dir: Paths, or `None`; with `resume` the `data_dir` of the run, by default.
         resume, overwrite, debug: Flags.
     """
 
@@ -39,42 +39,61 @@ class Options(NamedTuple):
     debug: bool
 
 
-def parse(arguments: Sequence[str], configs: pathlib.Path, description: str | None) -> Options:
+def parse(
+    arguments: Sequence[str] | None,
+    configs: pathlib.Path,
+    description: str | None,
+    prog: str = "train.py",
+) -> Options:
     """Return the command line, with the config file of the model that it names.
 
     Args:
-        arguments: The command line without the name of the program.
+        arguments: The command line without the name of the program; `None` for that of the
+            process.
         configs: The folder of config files, one a model.
         description: The docstring of the program, for `--help`.
+        prog: The name of the program, for messages.
 
     Raises:
         SystemExit: With status 2, if a flag or setting is unknown or has a bad value; with status
             1, if the run directory cannot be used; with status 0 after `--help`.
     """
     models = config_file.experiments(configs)
-    names: Iterable[str] = ()
     try:
         # --config.* can be parsed only once the model is known.
-        first = _parser(models, description, add_help=False)
+        first = _parser(models, description, prog, add_help=False)
         chosen = first.parse_known_args(arguments)[0]
         settings = _begin(chosen, configs, models)
-        names = rules_for(settings.model.name)
-        parser = _parser(models, description, rules=rules_for(settings.model.name))
-        return _check(parser.parse_args(arguments), settings)
+        parser = _parser(models, description, prog, settings=settings)
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            raise ValueError(_unknown(unknown[0], settings))
+        return _check(options, settings)
     except BrokenPipeError:  # The reader of --help has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except RunError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, OtherSettings) else 1)
     except ValueError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        flags = sorted(("model", "config", "log_dir", "data_dir", *_SWITCHES, *SHORT))
-        print(f"Flags: {' '.join('--' + name for name in flags)}", file=sys.stderr)
-        if names:
-            overrides = " ".join(f"--config.{name}" for name in names)
-            print(f"Settings: {overrides}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _unknown(argument: str, settings: Settings) -> str:
+    """Return the message for an argument that no flag takes, with those that are alike."""
+    names = rules_for(settings.model.name)
+    flags = ["model", "log_dir", "data_dir", *_SWITCHES, *SHORT, *(f"config.{n}" for n in names)]
+    given = argument.lstrip("-").split("=")[0]
+    near = difflib.get_close_matches(given, flags, n=3, cutoff=0.75)
+    last = given.rpartition(".")[2]
+    # The name of a setting without those of the sections that it is in.
+    near += [f for f in flags if f not in near and last and f.rpartition(".")[2] == last][:3]
+    hint = f"Did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
+    return (
+        f"Expected flags of the model {settings.name}. Received: {argument[:200]}. {hint}"
+        "--help lists all flags."
+    )
 
 
 _SWITCHES = {
@@ -95,13 +114,15 @@ class _Parser(argparse.ArgumentParser):
 def _parser(
     models: Sequence[str],
     description: str | None,
+    prog: str,
     add_help: bool = True,
-    rules: dict[str, Rule] | None = None,
+    settings: Settings | None = None,
 ) -> _Parser:
     parser = _Parser(
-        prog="train.py",
-        usage="train.py [--FLAG=VALUE ...] [--config.SETTING=VALUE ...]",
+        prog=prog,
+        usage=f"{prog} [--FLAG=VALUE ...] [--config.SETTING=VALUE ...]",
         description=description,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
         allow_abbrev=False,
         add_help=add_help,
     )
@@ -111,7 +132,12 @@ def _parser(
         metavar="NAME",
         help=f"Model to train, which picks configs/<model>.py: {', '.join(models)}. Default: ode.",
     )
-    parser.add_argument("--data_dir", type=_path, metavar="DIR", help="Folder with mnist.npz.")
+    parser.add_argument(
+        "--data_dir",
+        type=_path,
+        metavar="DIR",
+        help="Folder with mnist.npz. Default: $TFNODE_DATA_DIR, or that of the run to resume.",
+    )
     parser.add_argument(
         "--log_dir",
         type=_path,
@@ -120,22 +146,38 @@ def _parser(
     )
     for name, meaning in _SWITCHES.items():
         _add_switch(parser, name, name, meaning, False)
-    for name, rule in (rules or {}).items():
+    if settings is not None:
+        _add_settings(parser, settings)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: Settings) -> None:
+    """Add the flags of all settings, those of a section in a group of their own."""
+    defaults = flat(settings.to_dict())
+    groups: dict[str, Any] = {}
+    for name, rule in rules_for(settings.model.name).items():
+        section = name.rpartition(".")[0]
+        if section not in groups:
+            of = f" of {section}" if section else ""
+            title = f"settings{of}, by default those of the model {settings.name}"
+            groups[section] = parser.add_argument_group(title)
         short = [name] if name in SHORT else []
-        meaning = f"{rule.meaning} Must be {rule.expected}.".replace("%", "%%")
+        default = defaults.get(name, rule.field.default)
+        meaning = f"{rule.meaning} Must be {rule.expected}. Default: {default}."
+        meaning = meaning.replace("%", "%%")
         for flag in (*short, f"config.{name}"):
             text = meaning if flag == name or not short else f"The same as --{name}."
             # The flag wins, wherever it stands.
             place = f"flag {name}" if flag == name else f"setting {name}"
+            group = parser if flag == name else groups[section]
             if rule.choices == (True, False):
-                _add_switch(parser, flag, place, text, None)
+                _add_switch(group, flag, place, text, None)
             else:
-                parser.add_argument(f"--{flag}", dest=place, metavar="VALUE", help=text)
-    return parser
+                group.add_argument(f"--{flag}", dest=place, metavar="VALUE", help=text)
 
 
 def _add_switch(
-    parser: argparse.ArgumentParser, flag: str, place: str, meaning: str, default: bool | None
+    parser: "argparse._ActionsContainer", flag: str, place: str, meaning: str, default: bool | None
 ) -> None:
     """Add a flag that can be written as `--x`, `--nox`, `--x=true` and `--x=false`."""
     parser.add_argument(
@@ -198,12 +240,14 @@ def _check(chosen: argparse.Namespace, settings: Settings) -> Options:
     begun = settings
     settings = Settings.read(config_file.override(settings, changes))
     resume, overwrite, debug = (_is_set(chosen, name) for name in _SWITCHES)
-    log_dir = chosen.log_dir
+    log_dir, data_dir = chosen.log_dir, chosen.data_dir
     if resume:
         log_dir = log_dir or f"logs/{chosen.model or 'ode'}"
         record = {**read_record(log_dir), "settings": begun.to_dict()}
+        if isinstance(begun_with := record["dataset"].get("data_dir"), str):
+            data_dir = data_dir or begun_with
         check_resume(log_dir, record, settings.to_dict())
     # One of several processes writes there, and may have begun already.
     if settings.strategy != "multi_worker" or cluster().is_chief:
         run_dir.check(log_dir, settings.name, resume=resume, overwrite=overwrite)
-    return Options(settings, log_dir, chosen.data_dir, resume, overwrite, debug)
+    return Options(settings, log_dir, data_dir, resume, overwrite, debug)

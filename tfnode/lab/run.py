@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +15,14 @@ from tfnode.callbacks.checkpoint import CheckpointError
 from tfnode.callbacks.divergence import not_finite, short
 from tfnode.files.history import Row, read_history
 from tfnode.files.whole import replacing
-from tfnode.lab import devices, multi_worker, summary
-from tfnode.lab.build import compiled_model
+from tfnode.lab import devices, multi_worker, pictures, summary
+from tfnode.lab.build import Pixels, compiled_model
 from tfnode.lab.fit import fit, test_batches
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
-from tfnode.runs.errors import RunError, TrainingError
+from tfnode.runs.errors import Interrupted, RunError, TrainingError
 from tfnode.runs.files import write_json
-from tfnode.runs.record import check_resume, read_record
+from tfnode.runs.record import INPUTS, PIXELS, check_resume, read_record
 
 ADVICE = {
     "optimizer": " --learning_rate sets it.",
@@ -42,8 +43,10 @@ class Run:
         test: With a validation split the data with the test set, otherwise `None`.
         model: The compiled model.
         directory: The run directory.
+        data_dir: The folder of the data that was named, if one was.
         earlier: The rows of the epochs before the run was resumed.
         backup, step_backup: The checkpoints.
+        tensor_board: The event files.
 
     Example:
     ```python
@@ -61,6 +64,7 @@ class Run:
     directory: pathlib.Path
     backup: callbacks.Backup
     step_backup: callbacks.StepBackup
+    tensor_board: callbacks.TensorBoard
 
     def __init__(
         self, settings: Settings, device: str, strategy: tf.distribute.Strategy | None = None
@@ -68,6 +72,7 @@ class Run:
         self.settings = settings
         self.device = device
         self.strategy = strategy
+        self.data_dir: str | os.PathLike[str] | None = None
         self.earlier: list[Row] = []
         self._record: dict[str, Any] | None = None
 
@@ -86,6 +91,7 @@ class Run:
         if resume is not None:
             self._record = _record_of(resume, settings)
         name = self._record["dataset"]["name"] if self._record else settings.chosen_data
+        self.data_dir = data_dir
         options = settings.spirals.to_dict() if name == "spirals" else {}
         self.dataset, self.test = data.load(name, data_dir, **options), None
         if self._record and self._record["dataset"].get("sha256") != summary.sha256(self.dataset):
@@ -93,6 +99,9 @@ class Run:
                 f"The run in {resume} was begun with other data, from "
                 f"{self._record['dataset'].get('source')}. Received: {self.dataset.source}"
             )
+        # Runs that older versions began go on as they were.
+        if name != "spirals" and (not self._record or self._record.get(INPUTS) == PIXELS):
+            self.dataset = Pixels(*self.dataset)
         devices.check_batch_size(self.strategy, settings.batch_size)
         if settings.validation:
             # The test part of the data is from here on the held-out part of the training set.
@@ -121,6 +130,7 @@ class Run:
             checkpoints = self.directory / run_dir.CHECKPOINTS
             self.backup = callbacks.Backup(checkpoints / run_dir.LATEST)
             self.step_backup = callbacks.StepBackup(checkpoints / run_dir.STEP)
+            self.tensor_board = callbacks.TensorBoard(self.directory)
             if resume:
                 self._restore()
             record = summary.record(self, self._record)
@@ -136,7 +146,7 @@ class Run:
         Raises:
             TrainingError: If the loss is not finite, or TensorFlow fails. The last whole epoch is
                 saved.
-            KeyboardInterrupt: After the training so far is saved.
+            Interrupted: After the training so far is saved.
         """
         tested = None
         try:
@@ -151,10 +161,13 @@ class Run:
             kept = self._save_what_is_good(error)
             ending = "diverged" if isinstance(error, callbacks.Diverged) else "interrupted"
             metrics = self._finish(ending, None)
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, Interrupted):
                 raise
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(self.directory, signal.SIGINT) from error
             raise TrainingError(self._failure(error, kept, metrics)) from error
         self._save()
+        pictures.write(self)
         return self._finish("finished", tested)
 
     def _restore(self) -> None:
@@ -188,7 +201,7 @@ class Run:
         """Save the model of an interrupted training; return the epoch if it is an earlier one."""
         by_hand = isinstance(error, KeyboardInterrupt)
         if by_hand:
-            print("\nInterrupted: saving the training so far.", flush=True)
+            print("Interrupted: saving the training so far.", flush=True)
         kept = None
         if not (by_hand and not not_finite(self.model)):
             if not self.backup.path.exists():

@@ -1,7 +1,6 @@
 """`SearchSpace`: the settings that `tfnode.tune` searches."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -52,7 +51,7 @@ def read_config(path: str | os.PathLike[str]) -> SearchSpace:
         ValueError: If the file or a setting in it is not right.
     """
     config = config_file.load(path, ENTRIES, others=False)
-    file = pathlib.Path(str(path).split(":")[0]).with_name(f"{config['model']}.py")
+    file = config_file.find(str(path).split(":")[0]).with_name(f"{config['model']}.py")
     if not file.is_file():
         raise ValueError(
             f"Expected the name of a config file beside {path}, such as ode for ode.py. "

@@ -1,8 +1,10 @@
 """`Study`: models by seeds."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 
 from tfnode.data import folder
 from tfnode.lab import config_file, runner
@@ -10,6 +12,7 @@ from tfnode.lab.runner import BEGUN, DIVERGED, FINISHED, NEW, Experiment
 from tfnode.lab.settings import Settings
 from tfnode.lab.study_results import write_results
 from tfnode.runs.files import make_folder
+from tfnode.runs.lock import locked
 
 RUNS = "runs"
 
@@ -44,6 +47,13 @@ class Study:
 
     Raises:
         ValueError: If the file or a setting in it is not right.
+
+    Example:
+    ```python
+    study = Study("configs/study.py", pathlib.Path("logs/study"))
+    with study.open():
+        study.write_results(study.train())
+    ```
     """
 
     def __init__(
@@ -53,16 +63,26 @@ class Study:
         self.out = out
         self.data_dir = data_dir
 
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Take the folder of the study, which no other study may use at the same time.
+
+        Raises:
+            ValueError: If data are missing, or the folder is in use or cannot be used.
+        """
+        for cell in self.cells:
+            folder.check(self.data_dir, cell.experiment.settings.chosen_data)
+        make_folder(self.out / RUNS)
+        with locked(self.out / RUNS, "--out"):
+            yield
+
     def train(self, jobs: int = 1) -> dict[Cell, str]:
         """Train what is not finished, and return the failures, each with its reason.
 
         Raises:
-            ValueError: If data are missing, or a run has other settings.
+            ValueError: If a run has other settings.
         """
-        for cell in self.cells:
-            folder.check(self.data_dir, cell.experiment.settings.chosen_data)
         states = {cell.name: cell.experiment.state() for cell in self.cells}
-        make_folder(self.out / RUNS)
         left = [cell.experiment for cell in self.cells if states[cell.name] in (NEW, BEGUN)]
         print(f"{len(self.cells)} experiments, {len(left)} of them to do", flush=True)
         outcomes = runner.run(left, jobs=jobs, data_dir=self.data_dir)

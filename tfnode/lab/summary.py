@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from tfnode.files.history import (
     read_history,
     score_text,
 )
+from tfnode.lab.build import Pixels
 from tfnode.runs import run_dir
 from tfnode.runs.provenance import provenance
+from tfnode.runs.record import INPUTS, PIXELS
 
 if TYPE_CHECKING:
     from tfnode.data import Dataset
@@ -34,17 +37,23 @@ def record(run: "Run", earlier: dict[str, Any] | None) -> dict[str, Any]:
         resumed = [*earlier.get("resumed", []), {**place, **now}]
         return {**earlier, "settings": settings, "resumed": resumed}
     whole = run.test or run.dataset
+    # A folder in the environment is left out, since it is there when the run is resumed.
+    folder = {}
+    if run.data_dir is not None and whole.name == "mnist":
+        folder["data_dir"] = os.path.abspath(run.data_dir)
     held_out = {} if run.test is None else {"validation_samples": len(run.dataset.y_test)}
     return {
         "settings": settings,
         "dataset": {
             "name": run.dataset.name,
             "source": run.dataset.source,
+            **folder,
             "training_samples": len(run.dataset.y_train),
             **held_out,
             "test_samples": len(whole.y_test),
             "sha256": sha256(whole),
         },
+        **({INPUTS: PIXELS} if isinstance(run.dataset, Pixels) else {}),
         **now,
     }
 
@@ -60,14 +69,16 @@ def sha256(dataset: "Dataset") -> str:
 def announce(run: "Run") -> None:
     """Print what is about to be trained."""
     dataset, epoch, step = run.dataset, len(run.earlier), run.step_backup.step
+    origin = f", from {dataset.source}"
     if run.settings.chosen_data == "auto" and dataset.name != "mnist":
+        origin = ""  # It is said here, once.
         line = "*" * 78
         print(f"{line}\nNOT MNIST: training on {dataset.name} ({dataset.source})\n{line}")
     print(f"device: {run.device}")
     held_out = "" if run.test is None else f", {len(dataset.y_test):,} held-out"
     print(
         f"data: {dataset.name}, {len(dataset.y_train):,} training{held_out}"
-        f" and {len((run.test or dataset).y_test):,} test samples, from {dataset.source}"
+        f" and {len((run.test or dataset).y_test):,} test samples{origin}"
     )
     parameters = f"{run.model.count_params():,} parameters"
     print(f"model: {run.settings.name} ({run.model.name}), {parameters}")

@@ -1,7 +1,9 @@
 """`Search`: settings that Optuna proposes, tried one after the other."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from tfnode.data import folder
@@ -10,7 +12,8 @@ from tfnode.lab.runner import FINISHED, STOPPED, Experiment
 from tfnode.lab.search_space import SearchSpace
 from tfnode.lab.tune_results import short, write_results
 from tfnode.runs.errors import OtherSettings
-from tfnode.runs.files import make_folder
+from tfnode.runs.files import make_folder, open_log, refuse_link
+from tfnode.runs.lock import locked
 
 JOURNAL = "optuna.log"
 RUNS = "runs"
@@ -25,18 +28,32 @@ class Search:
         out: Folder of the search.
         data_dir: See `tfnode.data.load`.
 
-    Raises:
-        ValueError: If data are missing, or the search was begun with another config.
-        ImportError: If Optuna is not installed.
+    Attributes:
+        study: Optuna's study, once the search is open.
     """
 
+    study: Any
+
     def __init__(self, space: SearchSpace, out: pathlib.Path, data_dir: str | None = None) -> None:
-        folder.check(data_dir, space.base.chosen_data)
-        make_folder(out / RUNS)
         self.space = space
         self.out = out
         self.data_dir = data_dir
-        self.study = _open(space.config, out)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Take the folder of the search, which no other search may use at the same time.
+
+        Raises:
+            ValueError: If data are missing, the search was begun with another config, or the
+                folder is in use or cannot be used.
+            ImportError: If Optuna is not installed.
+        """
+        folder.check(self.data_dir, self.space.base.chosen_data)
+        make_folder(self.out / RUNS)
+        with locked(self.out / RUNS, "--out"):
+            refuse_link(self.out / JOURNAL)
+            self.study = _open(self.space.config, self.out)
+            yield
 
     def run(self) -> None:
         """Try settings until all trials are done."""
@@ -71,7 +88,8 @@ class Search:
             # Each setting may be right, and not beside the others. The trial counts, so that the
             # search comes to an end.
             fail(str(error))
-            path.with_name(f"{path.name}.log").write_text(f"{error}\n")
+            with open_log(path.with_name(f"{path.name}.log")) as log:
+                print(error, file=log)
             print(f"{path}: {error}", flush=True)
             return
         told = 0

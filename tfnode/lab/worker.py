@@ -11,9 +11,11 @@ import sys
 import threading
 from typing import IO, cast
 
+from tfnode.lab import command_line
 from tfnode.lab.settings import Settings
 from tfnode.runs import run_dir
-from tfnode.runs.errors import TrainingError
+from tfnode.runs.errors import Interrupted, TrainingError
+from tfnode.runs.files import open_log
 
 STDIN = 0  # The file descriptor.
 
@@ -48,7 +50,7 @@ def start(
     if threads:
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             environment.setdefault(name, str(threads))
-    with open(log, "a") as file:
+    with open_log(log) as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tfnode.lab.worker"],
             stdin=subprocess.PIPE,
@@ -64,7 +66,7 @@ def start(
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """End a worker at once; its run can be resumed from the last whole epoch."""
+    """End a worker after the step that it takes; its run can be resumed from there."""
     process.terminate()
     process.wait()
 
@@ -82,13 +84,16 @@ def main() -> int:
     """Run the experiment that stdin describes and return the exit status."""
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from tfnode.lab import experiment
+    with command_line.quiet_import():
+        from tfnode.lab import experiment
 
     try:
         experiment.run(Settings.read(task.pop("settings")), **task)
     except (ValueError, OSError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
+    except Interrupted as error:
+        return 128 + error.signal
     return 0
 
 

@@ -105,7 +105,8 @@ def main(
     try:
         # A bad folder is found before long work is done.
         make_folder(out)
-        from tfnode.lab import devices
+        with command_line.quiet_import():
+            from tfnode.lab import devices
 
         record = provenance(devices.use_devices("none"))
         start = time.perf_counter()

@@ -62,7 +62,7 @@ def _trained(options: argparse.Namespace, model: str, points: int, seed: int) ->
     """Return the metrics of a run, which is trained or resumed unless it is finished."""
     from tfnode.lab import experiment
 
-    settings = config_file.load_settings(pathlib.Path("configs", f"{model}.py"))
+    settings = config_file.load_settings(config_file.FOLDER / f"{model}.py")
     settings.seed = seed
     settings.data = SpiralsSettings(points=points, noise=settings.spirals.noise)
     if options.quick:

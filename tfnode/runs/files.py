@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from tfnode.files.whole import refuse_pipe, replacing
 from tfnode.runs.errors import RunError
@@ -37,6 +37,21 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def open_log(path: str | os.PathLike[str]) -> IO[str]:
+    """Open a file to append text to it, but never through a link.
+
+    Raises:
+        OSError: If the path is a link, or the file cannot be opened.
+    """
+    return open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+
+
+def refuse_link(path: str | os.PathLike[str]) -> None:
+    """Raise a `RunError` for a link, through which a library would write."""
+    if os.path.islink(path):
+        raise RunError(f"Expected a file or nothing, and no link. Received: {path}. Move it away.")
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:

@@ -11,6 +11,11 @@ from tfnode.runs.errors import Finished, OtherSettings, RunError
 from tfnode.runs.files import read_json, usable
 from tfnode.runs.run_dir import CHECKPOINTS, CONFIG, HISTORY, LATEST, METRICS, check_contents
 
+# In the record of a run whose model takes images of 0 to 255, and the name of its layer that
+# normalises them. Models of older versions take images that are normalised.
+INPUTS, PIXELS = "inputs", "pixels"
+FROM_PIXELS = "from_pixels"
+
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the `config.json` of a run that is to be continued.

@@ -41,7 +41,7 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
             scores; nothing is written then.
     """
     histories: dict[str, list[Row]] = {}
-    table, settings, split = [], [], set()
+    table, settings, seeds, split = [], [], [], set()
     for label, run in zip(_labels(runs), runs):
         folder = pathlib.Path(run)
         if not folder.is_dir():
@@ -51,7 +51,9 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")
         metrics = _metrics(folder / METRICS)
         table.append(_row(label, histories[label], metrics))
-        settings.append(_settings(folder / CONFIG))
+        chosen, seed = _settings(folder / CONFIG)
+        settings.append(chosen)
+        seeds.append(seed)
         if "test" in metrics:
             split.add(label)
     scores = {label: score_of(rows) for label, rows in histories.items()}
@@ -64,10 +66,14 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
     out = pathlib.Path(out)
     make_folder(out)
     written = []
+    datasets = {row["run"]: row["dataset"] for row in table}
+    mixed = len(set(datasets.values())) > 1
     for figure_name, name in _figures(score).items():
         figure, (axis,) = plots.new_figure()
         curves = {
-            label + (" (validation split)" if label in split and name.startswith("val_") else ""): (
+            label
+            + (f" on {datasets[label]}" if mixed else "")
+            + (" (validation split)" if label in split and name.startswith("val_") else ""): (
                 plots.column(rows, name)
             )
             for label, rows in histories.items()
@@ -75,13 +81,24 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
         plots.draw_curves(axis, curves, plots.label(figure_name))
         written.append(out / f"{figure_name}.png")
         plots.save(figure, written[-1])
-    means = _means(table, settings, score)
+    means = _means(table, settings, seeds, score)
     written.append(out / "table.md")
     with replacing(written[-1]) as temporary:
         temporary.write_text(printable(_markdown(table, means, score)), encoding="utf-8")
     written.append(out / "table.json")
     write_json(written[-1], {"runs": table, "means": means})
     return written
+
+
+def remarks(table: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what a reader of the table must know, in sentences; `table` is that of the JSON."""
+    datasets: dict[str, list[str]] = {}
+    for row in table:
+        datasets.setdefault(str(row["dataset"]), []).append(row["run"])
+    if len(datasets) < 2:
+        return []
+    each = "; ".join(f"{name}: {', '.join(runs)}" for name, runs in datasets.items())
+    return [f"The runs are on different data, so their scores cannot be compared. {each}."]
 
 
 def printable(text: str) -> str:
@@ -178,29 +195,36 @@ def _row(label: str, rows: list[Row], metrics: dict[str, Any]) -> dict[str, Any]
     return result
 
 
-def _settings(path: pathlib.Path) -> str:
-    """Return the settings without the seed as text; runs without a record share one text."""
+def _settings(path: pathlib.Path) -> tuple[str, Any]:
+    """Return the settings without the seed as text, and the seed; both alike without a record."""
     settings = read_json(path).get("settings") if path.exists() else None
+    seed = None
     if isinstance(settings, dict):
+        seed = settings.get("seed")
         settings = {name: value for name, value in settings.items() if name != "seed"}
-    return json.dumps(settings, sort_keys=True)
+    return json.dumps(settings, sort_keys=True), seed
 
 
-def _means(table: list[dict[str, Any]], settings: list[str], score: str) -> list[dict[str, Any]]:
+def _means(
+    table: list[dict[str, Any]], settings: list[str], seeds: list[Any], score: str
+) -> list[dict[str, Any]]:
     """Return the means over runs that differ in their seeds alone.
+
+    A seed that occurs twice says nothing of the spread. Such runs have no mean.
 
     Returns:
         A list of dicts: the number of `runs`, their common values, and for each score its mean
         and sample standard deviation, `None` where a run lacks the score.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row, chosen in zip(table, settings):
+    groups: dict[tuple[Any, ...], list[tuple[Any, dict[str, Any]]]] = {}
+    for row, chosen, seed in zip(table, settings, seeds):
         if row["name"] is not None:
             key = tuple(row[name] for name in ("name", "dataset", "parameters", "epochs"))
-            groups.setdefault((*key, chosen), []).append(row)
+            groups.setdefault((*key, chosen), []).append((seed, row))
     means = []
-    for (name, dataset, parameters, epochs, _), rows in groups.items():
-        if len(rows) == 1:
+    for (name, dataset, parameters, epochs, _), found in groups.items():
+        rows = [row for _, row in found]
+        if len(rows) == 1 or len({json.dumps(seed) for seed, _ in found}) < len(rows):
             continue
         mean = {"name": name, "dataset": dataset, "parameters": parameters, "epochs": epochs}
         mean["runs"] = len(rows)

@@ -1,34 +1,56 @@
-"""A run directory: the names of its files, and who may use it."""
+"""A run directory: who may use it."""
 
 import contextlib
-import errno
 import os
 import pathlib
-import shutil
-import sys
 from collections.abc import Iterator
 
-import filelock
-
-from tfnode.files.whole import TEMPORARY
+from tfnode.runs.contents import (
+    BEST,
+    CHECKPOINTS,
+    CONFIG,
+    CONFUSION,
+    CONTENTS,
+    CURVES,
+    EVENTS,
+    EXPORTS,
+    HISTORY,
+    LATEST,
+    LOCK,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    STEP,
+    contents,
+    holds_run,
+    is_half,
+    listed,
+)
 from tfnode.runs.errors import RunError, Taken
 from tfnode.runs.files import try_to_write, usable
+from tfnode.runs.lock import locked
 
-CONFIG = "config.json"
-HISTORY = "history.csv"
-CURVES = "curves.png"
-METRICS = "metrics.json"
-MODEL = "model.keras"
-BEST = "best.keras"
-CHECKPOINTS = "checkpoints"
-# In the folder of checkpoints: after the last whole epoch, and within the epoch after it.
-LATEST = "latest.npz"
-STEP = "step.npz"
-EVENTS = ("train", "validation")
-# The artefacts of tfnode.export. The 1 is the version for TensorFlow Serving.
-EXPORTS = {"saved_model": "saved_model/1", "onnx": "model.onnx", "tflite": "model.tflite"}
-LOCK = ".lock"
-CONTENTS = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST, CHECKPOINTS, *EVENTS)
+__all__ = [
+    "BEST",
+    "CHECKPOINTS",
+    "CONFIG",
+    "CONFUSION",
+    "CONTENTS",
+    "CURVES",
+    "EVENTS",
+    "EXPORTS",
+    "HISTORY",
+    "LATEST",
+    "LOCK",
+    "METRICS",
+    "MODEL",
+    "PREDICTIONS",
+    "STEP",
+    "check",
+    "check_contents",
+    "holds_run",
+    "prepare",
+]
 
 Path = str | os.PathLike[str]
 
@@ -86,16 +108,7 @@ def check(path: Path | None, model: str, *, resume: bool = False, overwrite: boo
             return
         check_contents(chosen, resume, overwrite)
         if (chosen / LOCK).exists():
-            _lock(stack, chosen)
-
-
-def holds_run(path: Path) -> bool:
-    """Return whether a folder holds a run, or the beginning of one.
-
-    Folders named `train` or `validation` alone are no sign of a run.
-    """
-    names = (CONFIG, HISTORY, CURVES, METRICS, MODEL, BEST)
-    return any((pathlib.Path(path) / name).is_file() for name in names)
+            stack.enter_context(locked(chosen))
 
 
 def _claim(stack: contextlib.ExitStack, path: pathlib.Path, resume: bool, overwrite: bool) -> None:
@@ -103,14 +116,16 @@ def _claim(stack: contextlib.ExitStack, path: pathlib.Path, resume: bool, overwr
     check_contents(path, resume, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     try_to_write(path)
-    _lock(stack, path)
+    stack.enter_context(locked(path))
     # Another process may have been at work before this one had the lock.
     check_contents(path, resume, overwrite)
-    for folder in (path, *(path / name for name in (CHECKPOINTS, *EVENTS))):
-        for leftover in folder.glob(f"{TEMPORARY}*"):
-            leftover.unlink()
-    if overwrite:
-        _remove_run(path)
+    found = contents(path)
+    # The mark of the run goes last, so that a killed process leaves a run that can be replaced.
+    for file in sorted(found.own, key=lambda file: file.name == CONFIG):
+        if file.name != LOCK and (overwrite or is_half(file.name)):
+            (path / file).unlink()
+    for folder in found.folders if overwrite else ():
+        (path / folder).rmdir()
 
 
 def check_contents(path: pathlib.Path, resume: bool, overwrite: bool) -> None:
@@ -118,45 +133,34 @@ def check_contents(path: pathlib.Path, resume: bool, overwrite: bool) -> None:
 
     Raises:
         Taken: If the folder holds a run and neither argument is set.
-        RunError: If it holds other files, or no run to resume.
+        RunError: If it holds other files, or no run to resume. With `resume`, other files may lie
+            beside those of the run, but no link may have the name of one of them.
     """
+    found = contents(path)
+    if found.disguised:
+        raise RunError(
+            f"Expected files and folders of a run in {path}, and no links, which are never "
+            f"followed there. Received: {listed(found.disguised)}. Move them away, or choose "
+            "another --log_dir."
+        )
     if holds_run(path):
         if not (resume or overwrite):
             raise Taken(
                 f"{path} already holds a run. Choose another --log_dir, continue the run "
                 "with --resume, or replace it with --overwrite."
             )
+        if overwrite and found.others:
+            raise RunError(
+                f"{path} holds files that tfnode did not write: {listed(found.others)}. Nothing "
+                "was removed. Move them away, or choose another --log_dir."
+            )
         return
-    if path.is_dir() and not all(
-        entry.name == LOCK or entry.name.startswith(TEMPORARY) for entry in path.iterdir()
-    ):
+    begun = [file for file in found.own if file.name != LOCK and not is_half(file.name)]
+    if begun or found.folders or found.others:
         raise RunError(
-            f"{path} holds files but no run. Choose an empty or new folder as --log_dir."
+            f"{path} holds files but no run, whose {CONFIG} names a version of tfnode. Choose an "
+            "empty or new folder as --log_dir. Received: "
+            f"{listed([*begun, *found.others] or found.folders)}"
         )
     if resume:
         raise RunError(f"{path} holds no run to resume. Leave out --resume to begin one there.")
-
-
-def _lock(stack: contextlib.ExitStack, path: pathlib.Path) -> None:
-    """Lock a folder for this process until `stack` is closed."""
-    try:
-        stack.enter_context(filelock.FileLock(path / LOCK, blocking=False))
-    except filelock.Timeout as error:
-        raise Taken(
-            f"{path} is in use by another process. Wait until it ends, or choose another --log_dir."
-        ) from error
-    except (NotImplementedError, OSError) as error:
-        if getattr(error, "errno", None) not in (None, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
-        # Some network file systems have no locks, and training there must be possible.
-        print(f"Cannot lock {path}: {error}. Start no second run there.", file=sys.stderr)
-
-
-def _remove_run(path: pathlib.Path) -> None:
-    """Delete the files of a run, and nothing else that lies beside them."""
-    for name in (*CONTENTS, *(export.split("/")[0] for export in EXPORTS.values())):
-        entry = path / name
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)

@@ -2,27 +2,38 @@
 
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from tfnode.lab.command_line import quiet_import
 from tfnode.runs.errors import RunError
 from tfnode.serving import trained
+from tfnode.serving.digit_image import Prepared, prepare
+
+
+class Classified(NamedTuple):
+    """The result of `classify`.
+
+    Attributes:
+        probabilities: float32, `(classes,)`.
+        prepared: The image that the model saw, and what was done to get it.
+    """
+
+    probabilities: np.ndarray
+    prepared: Prepared
 
 
 def classify(
-    run: str | os.PathLike[str], image: str | os.PathLike[str], *, invert: bool = False
-) -> np.ndarray:
+    run: str | os.PathLike[str], image: str | os.PathLike[str], *, invert: bool | None = None
+) -> Classified:
     """Return the probabilities that a model gives to the classes of an image.
 
     Args:
         run: Path of a run directory of a classifier of grey images.
         image: Path of an image file. Transparent parts count as white.
-        invert: Whether the image is black on white.
-
-    Returns:
-        float32, `(classes,)`.
+        invert: Whether the image is black on white; by default its border tells.
 
     Raises:
         RunError: If the run holds no such model, or the file no image.
@@ -30,26 +41,27 @@ def classify(
     path = trained.model_file(run)
     picture = _read(image)
 
-    import keras
+    with quiet_import():
+        import keras
 
-    from tfnode.data.dataset import normalize
+        from tfnode.data.dataset import normalize
 
-    model = trained.load(path)
+        model = trained.load(path)
     shapes: list[Any] = [getattr(model, x, None) for x in ("input_shape", "output_shape")]
     if not _takes_grey_images(*shapes):
         raise RunError(
             f"Expected a classifier of grey images, (height, width, 1), in {path}. Received: a "
             f"model from {shapes[0]} to {shapes[1]}"
         )
-    height, width = shapes[0][1:3]
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    if invert:
-        pixels = 255 - pixels
-    logits = model(normalize(pixels[np.newaxis, ..., np.newaxis]), training=False)
+    prepared = prepare(picture, shapes[0][1:3], invert)
+    inputs = prepared.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
+    if not trained.takes_pixels(model):
+        inputs = normalize(inputs)
+    logits = model(inputs, training=False)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
     if not np.isfinite(probabilities).all():
         raise RunError(f"The model in {path} gives NaN: did its training diverge?")
-    return probabilities
+    return Classified(probabilities, prepared)
 
 
 def _read(path: str | os.PathLike[str]) -> Image.Image:

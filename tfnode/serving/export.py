@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from tfnode.lab.command_line import quiet_import
 from tfnode.runs.errors import RunError
 from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving import trained
@@ -24,6 +25,8 @@ def export(
     quiet: bool = True,
 ) -> tuple[pathlib.Path, float | None]:
     """Write the model of a run in another format.
+
+    ONNX and TensorFlow Lite have a model in half precision in float32, as its weights are.
 
     Args:
         run: Path of a run directory.
@@ -45,10 +48,13 @@ def export(
     if file_format == "onnx" and importlib.util.find_spec("tf2onnx") is None:
         raise RunError("--format=onnx needs tf2onnx. Install it by: pip install 'tfnode[export]'")
 
-    from tfnode.serving import portable, runtimes
+    with quiet_import(quiet):
+        from tfnode.serving import portable, runtimes
 
     model = trained.load(source)
     portable.check(model, file_format)
+    if file_format != "saved_model":
+        model = portable.in_float32(model)
     parent = next(p for p in out.absolute().parents if p.exists())
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=parent) as folder:
         new = pathlib.Path(folder, "new")

@@ -1,5 +1,6 @@
 """Models in operations that the converters to ONNX and TensorFlow Lite know."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from tfnode.problem import caller
 from tfnode.runs.errors import RunError
 from tfnode.solvers.foreign import drivable
 
+HALF = {"bfloat16", "float16"}
 REMEDY = "Export it with --format=saved_model"
 
 
@@ -58,14 +60,40 @@ class PortableBlock(ODEBlock):
 
 def portable(model: keras.Model) -> keras.Model:
     """Return a copy of the model with `PortableBlock`s in place of its `ODEBlock`s."""
+    return _copy(
+        model,
+        lambda kind, config: (PortableBlock if issubclass(kind, ODEBlock) else kind, config),
+    )
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Return the model, or a copy that computes in float32 if it computes in half precision."""
+    if not {layer.compute_dtype for layer in model._flatten_layers()} & HALF:
+        return model
+    return _copy(model, lambda kind, config: (kind, _float32(config)))
+
+
+def _copy(model: keras.Model, change: Callable[[Any, Any], tuple[Any, Any]]) -> keras.Model:
+    """Return a copy of a model, with the class and the config of each layer changed."""
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = PortableBlock if isinstance(layer, ODEBlock) else type(layer)
-        return kind.from_config(layer.get_config())
+        kind, config = change(type(layer), layer.get_config())
+        return kind.from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _float32(config: Any) -> Any:
+    """Return the config of a layer with the policies of all layers in it replaced."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(_float32, config))
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        return {**config, "config": {**config["config"], "name": "float32"}}
+    return {name: _float32(value) for name, value in config.items()}
 
 
 def check(model: keras.Model, file_format: str) -> None:
@@ -84,7 +112,8 @@ def check(model: keras.Model, file_format: str) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, ODEBlock):
             _check_solver(layer, file_format)
-        if file_format != "saved_model" and layer.compute_dtype != "float32":
+        # Half precision becomes float32, see `in_float32`.
+        if file_format != "saved_model" and layer.compute_dtype not in {"float32", *HALF}:
             raise RunError(
                 f"--format={file_format} needs a model that computes in float32. Received: "
                 f"{layer.name} in {layer.compute_dtype}. {REMEDY}, or train with "

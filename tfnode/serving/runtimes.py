@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfnode.serving import trained
 from tfnode.serving.portable import portable
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -34,7 +35,10 @@ def difference(model: keras.Model, file_format: str, path: pathlib.Path) -> floa
     worst = 0.0
     for size in (1, 3):
         shape = [size, *(n or 1 for n in inputs.shape[1:])]
-        x = generator.normal(size=shape).astype(inputs.dtype)
+        x = generator.normal(size=shape)
+        if trained.takes_pixels(model):
+            x = generator.uniform(0, 255, size=shape)
+        x = x.astype(inputs.dtype)
         expected, found = original(x).numpy(), predict(x)
         if expected.shape != found.shape:
             return np.inf

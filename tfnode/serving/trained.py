@@ -6,6 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from tfnode.runs.errors import RunError
+from tfnode.runs.record import FROM_PIXELS
 from tfnode.runs.run_dir import BEST, MODEL
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def load(path: str | os.PathLike[str]) -> "keras.Model":
     # Damaged files raise almost anything: errors of zip, JSON and HDF5, KeyError, TypeError.
     except Exception as error:
         raise RunError(f"Expected a Keras model at {path}. Received: {brief(error)}") from error
+
+
+def takes_pixels(model: "keras.Model") -> bool:
+    """Return whether a model takes images of 0 to 255; older ones take normalised images."""
+    return any(layer.name == FROM_PIXELS for layer in model.layers)
 
 
 def brief(error: BaseException) -> str:
