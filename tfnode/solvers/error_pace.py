@@ -32,9 +32,16 @@ class ErrorPace(Pace):
     def __init__(self, control: "ErrorControl", solve: Solve):
         self.control, self.solve, times = control, solve, solve.times
         self.most = self.total = control.max_steps
-        self.last, self.span = times[-1], times[-1] - times[0]
-        self.direction = tf.sign(self.span)
+        self.span = times[-1] - times[0]
         self.evaluations: Any = 0
+
+    def last(self) -> tf.Tensor:
+        """Return the last time.
+
+        It is taken where it is used. As an input of the loop it could be a constant, and then
+        XLA would have no second derivatives.
+        """
+        return self.solve.times[-1]
 
     def start(self, y: State, q: State) -> Progress:
         t, field, h = self.solve.times[0], self.solve.field, self.solve.first_step
@@ -50,10 +57,10 @@ class ErrorPace(Pace):
         return None
 
     def unfinished(self, leg: None, now: Progress) -> tf.Tensor:
-        return tf.not_equal(now.t, self.last) & now.may_go_on(self.control.max_steps)
+        return tf.not_equal(now.t, self.last()) & now.may_go_on(self.control.max_steps)
 
     def try_step(self, leg: None, now: Progress) -> Trial:
-        end = self.last
+        end = self.last()
         if self.solve.tableau.dense is None and not self.solve.final_only:
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(self.solve.times, [now.reached], [1])[0]
@@ -64,7 +71,7 @@ class ErrorPace(Pace):
         tableau, field = self.solve.tableau, self.solve.field
         remaining = tf.abs(end - now.t)
         lands = now.h >= remaining * (1.0 - 1e-3)
-        t = tf.where(lands, end, now.t + self.direction * now.h)
+        t = tf.where(lands, end, now.t + tf.sign(self.span) * now.h)
         h = t - now.t
         ks, qs = stages(tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
         y = add(now.y, increment(tableau.b, h, ks))
@@ -88,11 +95,12 @@ class ErrorPace(Pace):
             return now.reached, arrays
         times, dense = self.solve.times, self.solve.tableau.dense
         count = tf.shape(times)[0]
+        direction = tf.sign(self.span)
 
         def passed(i: tf.Tensor, arrays: list) -> tf.Tensor:
             del arrays
             time = tf.gather(times, tf.minimum(i, count - 1))
-            return trial.accept & (i < count) & ((trial.t - time) * self.direction >= 0.0)
+            return trial.accept & (i < count) & ((trial.t - time) * direction >= 0.0)
 
         def write(i: tf.Tensor, arrays: list) -> tuple[tf.Tensor, list]:
             y = trial.y
@@ -140,7 +148,7 @@ class ErrorPace(Pace):
         facts = ["time reached =", caller.time(now.t), "accepted steps =", now.accepted]
         facts += ["rejected steps =", now.rejected, "last step size =", now.h]
         return End(
-            tf.not_equal(now.t, self.last),
+            tf.not_equal(now.t, self.last()),
             facts,
             Stats(evaluations, now.accepted, now.rejected),
             now.h,
