@@ -1,10 +1,12 @@
 """Regularisers of the path that an ODE takes: simple dynamics are cheap to solve."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+__all__ = ["JacobianFrobenius", "KineticEnergy", "PathRegularizer", "get", "serialize"]
 
 
 class PathRegularizer:
@@ -25,7 +27,7 @@ class PathRegularizer:
 
     needs_product = False
 
-    def __init__(self, weight):
+    def __init__(self, weight: float) -> None:
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not number or not 0.0 <= weight < float("inf"):
             raise ValueError(
@@ -33,7 +35,9 @@ class PathRegularizer:
             )
         self.weight = float(weight)
 
-    def rate(self, derivative, product):
+    def rate(
+        self, derivative: Sequence[tf.Tensor], product: Sequence[tf.Tensor] | None
+    ) -> tf.Tensor:
         """What is integrated, a scalar tensor, float32 or float64.
 
         Args:
@@ -44,12 +48,12 @@ class PathRegularizer:
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"weight": self.weight}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "PathRegularizer":
         """Makes a regulariser from what `get_config` returned."""
         return cls(**config)
 
@@ -77,7 +81,9 @@ class KineticEnergy(PathRegularizer):
     of Jacobian and kinetic regularization* (2020), section 3.1.
     """
 
-    def rate(self, derivative, product):
+    def rate(
+        self, derivative: Sequence[tf.Tensor], product: Sequence[tf.Tensor] | None
+    ) -> tf.Tensor:
         del product
         return _mean_square(derivative)
 
@@ -111,7 +117,7 @@ class JacobianFrobenius(PathRegularizer):
 
     needs_product = True
 
-    def rate(self, derivative, product):
+    def rate(self, derivative: Sequence[tf.Tensor], product: Any) -> tf.Tensor:
         del derivative
         return _mean_square(product)
 
@@ -149,7 +155,7 @@ def get(identifier: Any) -> tuple[PathRegularizer, ...]:
     )
 
 
-def serialize(regularizers: tuple) -> list:
+def serialize(regularizers: Sequence[PathRegularizer]) -> list[dict[str, Any]]:
     """Configs, from which `get` makes equal regularisers."""
     return [keras.saving.serialize_keras_object(x) for x in regularizers]
 
@@ -164,7 +170,9 @@ def draw_noise(y: Any, seed: keras.random.SeedGenerator) -> Any:
     )
 
 
-def integrand(regularizers: tuple, noise: Any = None):
+def integrand(
+    regularizers: tuple, noise: Any = None
+) -> Callable[[Callable, Any, Any], tuple[Any, tf.Tensor]]:
     """What is integrated beside the state: the weighted sum of the regularisers' rates.
 
     Args:
@@ -175,7 +183,7 @@ def integrand(regularizers: tuple, noise: Any = None):
         A function `(dynamics, t, y) -> (derivative, rate)`, the latter a scalar.
     """
 
-    def evaluate(dynamics, t, y):
+    def evaluate(dynamics: Callable, t: Any, y: Any) -> tuple[Any, tf.Tensor]:
         if noise is None:
             derivative, product = dynamics(t, y), None
         else:
@@ -185,14 +193,16 @@ def integrand(regularizers: tuple, noise: Any = None):
     return evaluate
 
 
-def weighted_rate(regularizers: tuple, derivative: Any, product: Any):
+def weighted_rate(regularizers: tuple, derivative: Any, product: Any) -> tf.Tensor:
     """The weighted sum of the rates of at least one regulariser, a scalar."""
     flat = tf.nest.flatten(derivative)
     rates = [x.weight * x.rate(flat, product) for x in regularizers]
     return sum(rates[1:], rates[0])
 
 
-def with_products(dynamics, t, y, noises: list):
+def with_products(
+    dynamics: Callable, t: Any, y: Any, noises: list
+) -> tuple[Any, list[list[tf.Tensor]]]:
     """The derivative and its vector-Jacobian product with each noise.
 
     Args:
@@ -217,7 +227,7 @@ def with_products(dynamics, t, y, noises: list):
     return derivative, products
 
 
-def _mean_square(tensors):
+def _mean_square(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """The mean of the squares of all elements, at least in float32; 0 where there are none."""
     dtype = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
     total = sum(tf.reduce_sum(tf.square(tf.cast(x, dtype))) for x in tensors)

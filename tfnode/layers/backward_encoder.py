@@ -1,5 +1,7 @@
 """`BackwardEncoder`: what a time series says about its beginning."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,7 +9,7 @@ from keras import ops
 CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell}
 
 
-def recurrent_cell(name, units, dtype):
+def recurrent_cell(name: str, units: int, dtype: Any) -> keras.layers.Layer:
     """A cell of Keras by its name in `CELLS`."""
     if name not in CELLS:
         raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={name!r}")
@@ -40,7 +42,7 @@ class BackwardEncoder(keras.layers.Layer):
     Equations* (2018), section 5 and algorithm 2.
     """
 
-    def __init__(self, units, cell="simple", **kwargs):
+    def __init__(self, units: int, cell: str = "simple", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.cell = cell
@@ -50,11 +52,11 @@ class BackwardEncoder(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.rnn.build((*input_shape[:2], input_shape[2] + 1))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         observed = inputs[..., -1:] > 0.5
         times = np.linspace(0.0, 1.0, inputs.shape[1])[:, np.newaxis]
         times = ops.broadcast_to(ops.cast(times, inputs.dtype), ops.shape(observed))
@@ -62,8 +64,8 @@ class BackwardEncoder(keras.layers.Layer):
         points = ops.where(observed, ops.concatenate([inputs, times], axis=-1), 0.0)
         return self.rnn(points, mask=observed[..., 0])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "cell": self.cell}

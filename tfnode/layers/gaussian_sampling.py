@@ -1,5 +1,7 @@
 """`GaussianSampling`: the latent variable of a variational autoencoder."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -32,13 +34,13 @@ class GaussianSampling(keras.layers.Layer):
     Reference: Kingma, Welling, *Auto-Encoding Variational Bayes* (2014), appendix B.
     """
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # A divergence rounded to half precision would be of no use.
         super().__init__(autocast=False, **kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         mean, log_variance = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
         divergence = 0.5 * (ops.exp(log_variance) + mean**2 - 1.0 - log_variance)
         self.add_loss(ops.mean(ops.sum(divergence, axis=-1)))
@@ -47,8 +49,8 @@ class GaussianSampling(keras.layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_variance) * noise
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // 2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}

@@ -1,5 +1,8 @@
 """`TimeBatchNormalization`: batch normalisation inside the dynamics of an ODE."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -59,7 +62,14 @@ class TimeBatchNormalization(keras.layers.Layer):
     this project's.
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        knots: int = 4,
+        times: Sequence[float] = (0.0, 1.0),
+        **kwargs: Any,
+    ) -> None:
         # The time shall not be rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if not 0.0 <= momentum < 1.0:
@@ -73,7 +83,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         self.knots = knots
         self.times = tuple(float(t) for t in times)
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         channels = y_shape[-1]
         self.gamma = self.add_weight(
             shape=(channels,), initializer="ones", name="gamma", autocast=False
@@ -102,7 +112,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, t, y, training=None):
+    def call(self, t: Any, y: Any, training: bool | None = None) -> Any:
         dtype = self.variable_dtype
         start, end = self.times
         place = (ops.cast(t, dtype) - start) / (end - start) * (self.knots - 1)
@@ -127,7 +137,9 @@ class TimeBatchNormalization(keras.layers.Layer):
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
 
-    def _normalize_batch(self, y, gamma, beta):
+    def _normalize_batch(
+        self, y: Any, gamma: Any, beta: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The normalised batch, its mean, and its variance without bias."""
         if y.dtype == tf.float64:
             # The fused operation has no float64.
@@ -142,15 +154,15 @@ class TimeBatchNormalization(keras.layers.Layer):
         )
         return ops.reshape(outputs, ops.shape(y)), mean, variance
 
-    def reset_averages(self):
+    def reset_averages(self) -> None:
         """Forgets the running averages; the next batch in training mode starts them."""
         for variable in (self.moving_mean, self.moving_variance, self.weight):
             variable.assign(ops.zeros_like(variable))
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return y_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "momentum": self.momentum,

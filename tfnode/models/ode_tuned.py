@@ -54,7 +54,7 @@ def ode_tuned(
     on a validation split of MNIST's training set.
     """
 
-    def convolution(x, channels, strides):
+    def convolution(x: Any, channels: int, strides: int) -> Any:
         x = layers.Conv2D(
             channels,
             3,

@@ -93,7 +93,7 @@ def odenet(
     return keras.Model(inputs, outputs, name="odenet")
 
 
-def _solver(identifier, num_steps, tol):
+def _solver(identifier: Any, num_steps: int | None, tol: float | None) -> Any:
     """The solver that `identifier` stands for, with what of the rest is not `None`."""
     changes = {"num_steps": num_steps, "rtol": tol, "atol": tol}
     changes = {name: value for name, value in changes.items() if value is not None}

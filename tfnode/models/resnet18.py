@@ -1,5 +1,8 @@
 """`resnet18`: the baseline."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -50,7 +53,9 @@ def resnet18(
     return keras.Model(inputs, outputs, name="resnet18")
 
 
-def _convolution(x, filters, kernel_size, strides=1, padding="same"):
+def _convolution(
+    x: Any, filters: int, kernel_size: int | Sequence[int], strides: int = 1, padding: str = "same"
+) -> Any:
     """Convolution without bias and batch normalisation, with the original's settings."""
     x = layers.Conv2D(
         filters,
@@ -63,7 +68,7 @@ def _convolution(x, filters, kernel_size, strides=1, padding="same"):
     return FusedBatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
-def _basic_block(x, filters, strides):
+def _basic_block(x: Any, filters: int, strides: int) -> Any:
     """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
     shortcut = x if strides == 1 else _convolution(x, filters, 1, strides=strides)
     y = layers.ReLU()(_convolution(x, filters, 3, strides=strides))
