@@ -1,4 +1,4 @@
-"""Losses of time series of which not every point is known."""
+"""Losses for time series with missing points."""
 
 import math
 from typing import Any

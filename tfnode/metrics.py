@@ -1,4 +1,4 @@
-"""Metrics of time series of which not every point is known."""
+"""Metrics for time series with missing points."""
 
 from typing import Any
 

@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfnode")
 class Augment(keras.layers.Layer):
-    """Appends channels of zeros to the state.
+    """Extra channels of the state, which begin as zeros.
 
     The flow of an ODE is a homeomorphism, so trajectories cannot cross; in the augmented
     space they can pass beside each other.

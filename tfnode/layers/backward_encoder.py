@@ -1,4 +1,4 @@
-"""`BackwardEncoder`: what a time series says about its beginning."""
+"""`BackwardEncoder`: a summary of a time series, read backward."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell}
 
 
 def recurrent_cell(name: str, units: int, dtype: Any) -> keras.layers.Layer:
-    """A cell of Keras by its name in `CELLS`."""
+    """Return a new cell of Keras by its name in `CELLS`."""
     if name not in CELLS:
         raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={name!r}")
     return CELLS[name](units, dtype=dtype)
@@ -20,13 +20,13 @@ def recurrent_cell(name: str, units: int, dtype: Any) -> keras.layers.Layer:
 class BackwardEncoder(keras.layers.Layer):
     """A recurrent network that reads the observed points of a series from the last to the first.
 
-    It sees each point with its time, as a fraction of the series; at times without an
-    observation its state stays as it is, whatever stands there.
+    It sees each point with its time, as a fraction of the series. At times without an
+    observation its state stays as it is, and the values there have no effect.
 
     Args:
         units: Size of the state, an int.
         cell: `"simple"`, the recurrence of the paper, `tanh(W x + U h + b)`, or `"gru"`, which
-            keeps in mind what is long ago more easily.
+            remembers for longer.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -60,7 +60,7 @@ class BackwardEncoder(keras.layers.Layer):
         observed = inputs[..., -1:] > 0.5
         times = np.linspace(0.0, 1.0, inputs.shape[1])[:, np.newaxis]
         times = ops.broadcast_to(ops.cast(times, inputs.dtype), ops.shape(observed))
-        # Zeros, so that nothing that stands at the other times has an effect, NaN included.
+        # Values at the other times have no effect, NaN included.
         points = ops.where(observed, ops.concatenate([inputs, times], axis=-1), 0.0)
         return self.rnn(points, mask=observed[..., 0])
 

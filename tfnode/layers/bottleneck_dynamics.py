@@ -15,10 +15,10 @@ class BottleneckDynamics(keras.layers.Layer):
     dy/dt = conv1x1([t, relu(conv3x3([t, relu(conv1x1([t, y]))]))])
     ```
 
-    The state may have few channels: those between are `filters`.
+    The state may have few channels. The layers between have `filters`.
 
     Args:
-        filters: Channels between, a positive int.
+        filters: Channels of the layers between, a positive int.
         activation: After the first two, as in `keras.layers.Conv2D`. The last is linear.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -38,7 +38,7 @@ class BottleneckDynamics(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
-        # The time shall not be rounded to half precision along with the state.
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         self.filters = filters
         self.activation = keras.activations.get(activation)

@@ -16,9 +16,9 @@ class ConcatConv2D(keras.layers.Layer):
     outputs = activation(conv(concat([t, y]), kernel) + bias)
     ```
 
-    The channel of the time is constant, so its share of the convolution is `t` times a
-    map of the kernel's sums, which differ only at the border. It is the product of the kernel
-    with a constant that says which of its taps lie inside the image at each pixel; nothing is
+    The channel of the time is constant. So its share of the convolution is `t` times a map of
+    the kernel's sums, which differ only at the border. The map is the product of the kernel
+    with a constant, which says for each pixel which taps lie inside the image. Nothing is
     concatenated, and the large convolution keeps the number of channels of the state, which
     libraries of convolutions like better.
 
@@ -56,7 +56,7 @@ class ConcatConv2D(keras.layers.Layer):
         bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
-        # The time shall not be rounded to half precision along with the state.
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
             raise ValueError(f"`filters` must be a positive int. Received: filters={filters!r}")

@@ -14,8 +14,8 @@ class ConcatDense(keras.layers.Layer):
     outputs = activation(concat([t, y]) @ kernel + bias)
     ```
 
-    The time is the same for all samples, so its row of the kernel is a shift of the bias
-    and nothing is concatenated.
+    The time is the same for all samples. So its row of the kernel shifts the bias, and
+    nothing is concatenated.
 
     Args:
         units: Size of the output, a positive int.
@@ -49,7 +49,7 @@ class ConcatDense(keras.layers.Layer):
         bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
-        # The time shall not be rounded to half precision along with the state.
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if isinstance(units, bool) or not isinstance(units, int) or units < 1:
             raise ValueError(f"`units` must be a positive int. Received: units={units!r}")

@@ -15,7 +15,7 @@ NORMS = ("batch", "group", "layer", None)
 def normalization(
     norm: str | None, channels: int, in_dynamics: bool = False, dtype: Any = None
 ) -> keras.layers.Layer | None:
-    """The normalisation layer that an option of `norm` stands for, or `None`.
+    """Return the normalisation layer that an option of `norm` stands for, or `None`.
 
     Raises:
         ValueError: For an unknown option.
@@ -25,11 +25,11 @@ def normalization(
             return TimeBatchNormalization(dtype=dtype)
         return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
-        # Two channels a group, as in the code of Chen et al.; any channels will do.
+        # The code of Chen et al. has two channels a group. Any number of channels will do here.
         groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
         return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype)
     if norm == "layer":
-        # Over the whole image, so that it is group normalisation with one group.
+        # It is over the whole image, as group normalisation with one group is.
         return keras.layers.GroupNormalization(1, epsilon=1e-5, dtype=dtype)
     if norm is None:
         return None
@@ -38,7 +38,7 @@ def normalization(
 
 @keras.saving.register_keras_serializable("tfnode")
 class ConvDynamics(keras.layers.Layer):
-    """Twice a convolution with time as a channel, ReLU, and a normalisation.
+    """Two convolutions with time as a channel, each with ReLU and a normalisation.
 
     ```
     dy/dt = norm(relu(conv([t, norm(relu(conv([t, y])))])))
@@ -77,7 +77,7 @@ class ConvDynamics(keras.layers.Layer):
         norm: str | None = "batch",
         **kwargs: Any,
     ) -> None:
-        # The time shall not be rounded to half precision along with the state.
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         self.filters = filters
         self.norm = norm

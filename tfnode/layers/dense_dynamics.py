@@ -33,7 +33,7 @@ class DenseDynamics(keras.layers.Layer):
     def __init__(
         self, hidden_units: int | Sequence[int], activation: Any = "tanh", **kwargs: Any
     ) -> None:
-        # The time shall not be rounded to half precision along with the state.
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
         self.hidden_units = units

@@ -18,20 +18,20 @@ TRACES = ("auto", "exact", "hutchinson")
 
 @keras.saving.register_keras_serializable("tfnode")
 class FlowBlock(ODEBlock):
-    """Maps its input along an ODE and tells by how much volumes grow on the way.
+    """The flow of an ODE, with the logarithm of how much it expands volumes.
 
     ```
     dx/dt = dynamics(t, x),   d log_det / dt = tr(d dynamics / dx)
     ```
 
-    With `x` from a density `p` and `z` the state at the last time, `log p(x) = log q(z) +
-    log_det`, where `q` is the density of `z`. The samples of a batch must not depend on each
-    other, so no batch normalisation in the dynamics. Both equations are one state: an adaptive
+    Let `x` have the density `p`, and the state `z` at the last time the density `q`. Then
+    `log p(x) = log q(z) + log_det`. The samples of a batch must not depend on each other, so
+    the dynamics cannot have batch normalisation. Both equations are one state: an adaptive
     solver controls the error of the log-density, too.
 
     The regularisers look at the path of `x` alone, and share the vector-Jacobian products of
-    the trace: `JacobianFrobenius` costs nothing more here, and has no noise where the trace is
-    exact.
+    the trace. So `JacobianFrobenius` costs nothing more here, and has no noise where the trace
+    is exact.
 
     Args:
         dynamics: As in `tfnode.ODEBlock`.
@@ -97,7 +97,7 @@ class FlowBlock(ODEBlock):
                 diagonal = tf.cast(product, log_dtype) * tf.cast(noise, log_dtype)
                 trace += tf.reduce_sum(diagonal, list(range(1, diagonal.shape.rank)))  # (batch,)
             if exact:
-                # What noises of covariance 1 would have: these have one element of 1.
+                # Each noise here has one element of 1, and they must have covariance 1.
                 products = [p * math.sqrt(len(noises)) for p in products]
             rate = path_regularizers.weighted_rate(active, derivative, products) if active else 0.0
             return (derivative, trace), rate

@@ -13,17 +13,16 @@ GAP = 10.0
 
 @keras.saving.register_keras_serializable("tfnode")
 class Forecaster(keras.layers.Layer):
-    """Foretells each point of a series from those before it, and goes on from its own forecasts.
+    """A recurrent network that forecasts each point of a series from those before it.
 
     ```
     h = tanh(W [y, gap] + U h + b),   forecast = R h + r
     ```
 
-    where `y` is the point before and `gap` the time since then. At the times of the series
-    that is the last observed point, so that where all is observed every forecast is one step
-    ahead; where a point is not observed, it changes nothing. Behind the series it is the
-    last forecast. At the first observed point, which there is nothing to foretell from, the
-    output is that point.
+    where `y` is the point before and `gap` the time since then. Within the series, `y` is the
+    last observed point. So every forecast is one step ahead where all is observed, and a point
+    that is not observed changes nothing. Behind the series, `y` is the last forecast. Nothing
+    is known before the first observed point, so the output there is that point.
 
     Args:
         units: Size of the state `h`, an int.
@@ -60,7 +59,7 @@ class Forecaster(keras.layers.Layer):
         observed = inputs[..., -1:] > 0.5
         x = ops.where(observed, inputs, 0.0)
         x = ops.concatenate([x, ops.zeros_like(x[..., :1])], axis=-1)
-        # Behind the series: nothing is observed, and forecasts take the place of points.
+        # Nothing is observed behind the series. Forecasts take the place of points.
         behind = ops.concatenate([ops.zeros_like(x[..., :-1]), ops.ones_like(x[..., :1])], axis=-1)
         return self.rnn(ops.concatenate([x, behind], axis=1))
 
@@ -74,8 +73,9 @@ class Forecaster(keras.layers.Layer):
 class _Cell(keras.layers.Layer):
     """One time of a `Forecaster`.
 
-    Its input are the point, whether it is observed, and whether it is behind the series; its
-    state that of the network, the point before, the steps since then, and whether there is one.
+    Its inputs are the point, whether it is observed, and whether it is behind the series. Its
+    states are that of the network, the point before, the steps since then, and whether there
+    is such a point.
     """
 
     def __init__(self, cell: keras.layers.Layer, channels: int, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from keras import ops
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` of images, by TensorFlow's fused operation.
 
-    The same mathematics, weights and arguments, with two differences:
+    Mathematics, weights and arguments are Keras's, with two differences:
 
     - Keras writes it out as a dozen operations, in float32 whatever the layer's precision.
       The fused one reads and writes images in the layer's precision, and computes the
@@ -52,7 +52,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if not (training and self.trainable):
             return fused(inputs, gamma, beta, mean, variance, self.epsilon, is_training=False)[0]
         outputs, batch_mean, batch_variance = fused(inputs, gamma, beta, epsilon=self.epsilon)
-        # The operation's variance is the one without bias, Keras's the other.
+        # The operation's variance is the unbiased one, Keras's the biased one.
         size = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
         batch_variance *= (size - 1.0) / size
         for variable, old, new in (

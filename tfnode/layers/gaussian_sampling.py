@@ -8,19 +8,20 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("tfnode")
 class GaussianSampling(keras.layers.Layer):
-    """Draws from a normal distribution by reparameterisation, at the price of its divergence.
+    """Draws from a normal distribution by reparameterisation, with their divergence as a loss.
 
     ```
     outputs = mean + exp(log_variance / 2) * noise,   noise ~ N(0, 1)
     ```
 
-    adds the Kullback-Leibler divergence from the prior `N(0, 1)`, summed over dimensions, its
-    mean over samples, to the loss of the model: with a likelihood for the loss, that is the
-    evidence lower bound with its sign changed. Outside of training the output is the mean.
+    The Kullback-Leibler divergence from the prior `N(0, 1)`, summed over dimensions, is added to
+    the loss of the model as its mean over samples. With the negative log-likelihood as the
+    model's loss, the sum is the negative evidence lower bound. Outside of training the output
+    is the mean.
 
     Args:
-        seed: Of the noise, an int, or `None` for a random one. The state of the generator is
-            saved with the model.
+        seed: The seed of the noise, an int, or `None` for a random one. The state of the
+            generator is saved with the model.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -35,7 +36,7 @@ class GaussianSampling(keras.layers.Layer):
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
-        # A divergence rounded to half precision would be of no use.
+        # The divergence is not rounded to half precision.
         super().__init__(autocast=False, **kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

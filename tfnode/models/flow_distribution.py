@@ -50,7 +50,7 @@ class FlowDistribution(tfp.distributions.Distribution):
         return self._model.from_normal(tf.ensure_shape(z, [None, *self._model.sample_shape]))
 
     def _log_prob(self, x: Any) -> tf.Tensor:
-        # Whatever stands before the event is a batch to the model.
+        # The model takes all axes before the event as one batch.
         shape = tf.shape(x)
         lead = shape[: tf.rank(x) - len(self._model.sample_shape)]
         flat = tf.reshape(x, [-1, *self._model.sample_shape])

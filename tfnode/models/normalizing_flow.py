@@ -26,7 +26,7 @@ class NormalizingFlow(keras.Model):
     Called on `x` it returns `log p(x)`, and so does `predict`. `fit(x)` maximises the
     likelihood: the loss is the mean of `-log p(x)`, in nats a sample, plus the path
     regularisers of the flow. `evaluate(x)` is without these. `compile` gets no loss. Targets
-    are ignored; where there are sample weights, Keras wants some: `fit(x, x, sample_weight=w)`.
+    are ignored, but Keras wants some beside sample weights: `fit(x, x, sample_weight=w)`.
 
     Args:
         input_shape: Of one sample.
@@ -37,7 +37,8 @@ class NormalizingFlow(keras.Model):
         `(batch, *input_shape)` to `(batch,)`, at least in float32.
 
     Raises:
-        ValueError: If the shape or the flow is none; in training, if `compile` was given a loss.
+        ValueError: If `input_shape` is not the shape of a sample or `flow` not a `FlowBlock`; in
+            training, if `compile` was given a loss.
 
     Example:
     ```python
@@ -98,7 +99,7 @@ class NormalizingFlow(keras.Model):
         return ops.mean(losses) + sum(self.losses)
 
     def log_prob(self, x: Any, trace: str | None = None) -> tf.Tensor:
-        """`log p(x)`, differentiable in `x` and in the weights.
+        """Return `log p(x)`, differentiable in `x` and in the weights.
 
         Args:
             x: `(batch, *input_shape)`.
@@ -114,7 +115,7 @@ class NormalizingFlow(keras.Model):
         return self._functions["log_prob"](self._batch("x", x), trace)
 
     def sample(self, n: Any, seed: int | None = None) -> tf.Tensor:
-        """Samples of the density, differentiable in the weights.
+        """Draw samples of the density, differentiable in the weights.
 
         Args:
             n: How many, an int.
@@ -124,7 +125,7 @@ class NormalizingFlow(keras.Model):
             `(n, *input_shape)`.
 
         Raises:
-            ValueError: If `n` is none.
+            ValueError: If `n` is not an int of at least 0.
         """
         if not (tf.is_tensor(n) or (isinstance(n, (int, np.integer)) and n >= 0)):
             raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
@@ -136,11 +137,11 @@ class NormalizingFlow(keras.Model):
         return self.from_normal(z)
 
     def from_normal(self, z: Any) -> tf.Tensor:
-        """The flow backward: `x` for standard normal `z`, both `(batch, *input_shape)`."""
+        """Return `x` for standard normal `z`, both `(batch, *input_shape)`."""
         return self._functions["from_normal"](self._batch("z", z))
 
     def _batch(self, name: str, x: Any) -> tf.Tensor:
-        """A tensor of the shape of a batch, which retracing would relax, or an error."""
+        """Return a tensor of a batch's shape, which retracing would relax; else raise an error."""
         x, expected = tf.cast(x, self.compute_dtype), tf.TensorShape([None, *self.sample_shape])
         if not x.shape.is_compatible_with(expected):
             raise ValueError(
@@ -150,7 +151,7 @@ class NormalizingFlow(keras.Model):
         return tf.ensure_shape(x, expected)
 
     def distribution(self) -> "FlowDistribution":
-        """The density as a `tfp.distributions.Distribution`, of event shape `input_shape`.
+        """Return the density as a `tfp.distributions.Distribution`, of event shape `input_shape`.
 
         It shares the weights: it changes as the model is trained.
         """
@@ -161,7 +162,7 @@ class NormalizingFlow(keras.Model):
 
     @property
     def _functions(self) -> dict[str, Any]:
-        """Solves are slow in eager execution, so these are traced."""
+        """Return the traced functions, since solves are slow in eager execution."""
         if not hasattr(self, "_traced"):
             self._traced = {
                 "log_prob": tf.function(

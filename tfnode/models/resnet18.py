@@ -17,7 +17,7 @@ def resnet18(
     *,
     stem: str = "imagenet",
 ) -> keras.Model:
-    """ResNet-18 with logits out; 11.2 million parameters for 28x28x1.
+    """Return ResNet-18 with logits out; 11.2 million parameters for 28x28x1.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -56,7 +56,7 @@ def resnet18(
 def _convolution(
     x: Any, filters: int, kernel_size: int | Sequence[int], strides: int = 1, padding: str = "same"
 ) -> Any:
-    """Convolution without bias and batch normalisation, with the original's settings."""
+    """Apply a convolution without bias, then batch normalisation, with the original's settings."""
     x = layers.Conv2D(
         filters,
         kernel_size,
@@ -69,7 +69,7 @@ def _convolution(
 
 
 def _basic_block(x: Any, filters: int, strides: int) -> Any:
-    """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
+    """Apply two 3x3 convolutions and a shortcut, projected where the shape changes."""
     shortcut = x if strides == 1 else _convolution(x, filters, 1, strides=strides)
     y = layers.ReLU()(_convolution(x, filters, 3, strides=strides))
     y = _convolution(y, filters, 3)
