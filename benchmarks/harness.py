@@ -74,9 +74,10 @@ def report(arguments, tables, found, ratios=None, note=""):
     settings = {k: v for k, v in settings if k not in ("json", "plot", "worker")}
     print("\n\n".join(tables) + f"\n\n{note}{footer(settings)}")
     if arguments.json:
-        write_json(arguments.json, {**settings, **found})
+        origin = {"date": datetime.date.today().isoformat(), "commit": commit()}
+        write_json(arguments.json, {**origin, **settings, **found})
         if pathlib.Path(arguments.json).resolve().parent == REFERENCE and ratios:
-            record(pathlib.Path(arguments.json).stem, ratios, arguments.machine)
+            record(pathlib.Path(arguments.json).stem, ratios, **origin, facts=arguments.machine)
 
 
 def footer(settings):
@@ -99,16 +100,19 @@ def footer(settings):
     )
 
 
-def record(benchmark, ratios, facts):
-    """Append the ratios to the history, with the date and the commit."""
+def commit():
+    """Return the short name of the commit, with a `+` where the code differs from it."""
 
     def git(*command):
         result = subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True)
         return result.stdout.strip()
 
     changed = "+" if git("status", "--porcelain", "--", "tfnode", "benchmarks") else ""
-    commit = (git("rev-parse", "--short", "HEAD") or "unknown") + changed
-    date = datetime.date.today().isoformat()
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
+
+
+def record(benchmark, ratios, date, commit, facts):
+    """Append ratios to the history, a CSV file, and write its table beside it."""
     load = f"{facts['load_average'][0]:.1f}" if facts["load_average"] else ""
     new = not HISTORY.exists()
     with HISTORY.open("a", newline="") as file:
@@ -116,6 +120,18 @@ def record(benchmark, ratios, facts):
         writer.writerows([HISTORY_COLUMNS] if new else [])
         for row, ratio in ratios.items():
             writer.writerow([date, commit, benchmark, row, f"{ratio:.3f}", facts["cpu"], load])
+    HISTORY.with_suffix(".md").write_text(history_table() + "\n")
+
+
+def history_table():
+    """Return the history as Markdown: all ratios of a row side by side, the oldest first."""
+    found = {}
+    with HISTORY.open(newline="") as file:
+        for entry in csv.DictReader(file):
+            entries = found.setdefault((entry["benchmark"], entry["row"]), [])
+            entries.append(f"{float(entry['ratio']):.2f} ({entry['commit']})")
+    rows = [(*key, ", ".join(entries)) for key, entries in found.items()]
+    return markdown(("benchmark", "row", "ratios to the peer, oldest first"), rows)
 
 
 def write_json(path, results):

@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -9,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import keras
 import pytest
+from tensorflow.python.framework import ops
 
 import tfnode  # noqa: F401  Registers the layers.
 
@@ -19,3 +21,19 @@ def _fresh_keras():
     yield
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_graph_outlives_its_module():
+    """Forget the gradients that TensorFlow registers for each trace of a `tf.custom_gradient`.
+
+    They are kept for ever, and with each of them its whole graph: gigabytes over the suite.
+    """
+    registered = ops.gradient_registry._registry
+    before = set(registered)
+    yield
+    for name in registered.keys() - before:
+        if name.startswith("CustomGradient-"):
+            del registered[name]
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()

@@ -1,9 +1,12 @@
-"""Losses of time series of which not every point is known."""
+"""Losses for time series with missing points."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
+
+__all__ = ["GaussianLikelihood"]
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -30,17 +33,17 @@ class GaussianLikelihood(keras.losses.Loss):
     ```
     """
 
-    def __init__(self, noise, name="gaussian_likelihood", **kwargs):
+    def __init__(self, noise: float, name: str = "gaussian_likelihood", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not 0.0 < noise < math.inf:
             raise ValueError(f"`noise` must be a number above 0. Received: noise={noise!r}")
         self.noise = noise
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         points, weights = y_true[..., :-1], y_true[..., -1]
         squares = ops.sum((points - y_pred) ** 2, axis=-1) / (2.0 * self.noise**2)
         constant = 0.5 * points.shape[-1] * math.log(2.0 * math.pi * self.noise**2)
         return ops.sum(weights * (squares + constant), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "noise": self.noise}

@@ -1,6 +1,10 @@
-"""Metrics of time series of which not every point is known."""
+"""Metrics for time series with missing points."""
+
+from typing import Any
 
 import keras
+
+__all__ = ["RootMeanSquaredError"]
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -20,10 +24,10 @@ class RootMeanSquaredError(keras.metrics.RootMeanSquaredError):
     ```
     """
 
-    def __init__(self, name="rmse", dtype=None):
+    def __init__(self, name: str = "rmse", dtype: Any = None) -> None:
         super().__init__(name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         weights = y_true[..., -1]
         if sample_weight is not None:
             weights = weights * keras.ops.cast(sample_weight, weights.dtype)[:, None]

@@ -1,10 +1,12 @@
 """Regularisers of the path that an ODE takes: simple dynamics are cheap to solve."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+__all__ = ["JacobianFrobenius", "KineticEnergy", "PathRegularizer", "get", "serialize"]
 
 
 class PathRegularizer:
@@ -20,12 +22,12 @@ class PathRegularizer:
             the dynamics at every evaluation.
 
     Raises:
-        ValueError: If the weight is none.
+        ValueError: If the weight is out of range.
     """
 
     needs_product = False
 
-    def __init__(self, weight):
+    def __init__(self, weight: float) -> None:
         number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not number or not 0.0 <= weight < float("inf"):
             raise ValueError(
@@ -33,8 +35,10 @@ class PathRegularizer:
             )
         self.weight = float(weight)
 
-    def rate(self, derivative, product):
-        """What is integrated, a scalar tensor, float32 or float64.
+    def rate(
+        self, derivative: Sequence[tf.Tensor], product: Sequence[tf.Tensor] | None
+    ) -> tf.Tensor:
+        """Return the integrand, a scalar tensor, float32 or float64.
 
         Args:
             derivative: List of tensors `(batch, ...)`: the derivative `f(t, y)`.
@@ -44,26 +48,26 @@ class PathRegularizer:
         """
         raise NotImplementedError
 
-    def get_config(self):
-        """The constructor's arguments."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {"weight": self.weight}
 
     @classmethod
-    def from_config(cls, config):
-        """Makes a regulariser from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> "PathRegularizer":
+        """Make a regulariser from what `get_config` returned."""
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class KineticEnergy(PathRegularizer):
-    """Prefers slow motion, so that samples take short and straight ways.
+    """A preference for slow motion, so that samples take short and straight ways.
 
     ```
     loss += weight * mean_batch( 1/d integral ||f(t, y(t))||^2 |dt| )
     ```
 
-    with `d` the elements of the state of one sample. (The code of the paper has a factor of
-    1/2 besides: its coefficient is twice this weight.)
+    with `d` the elements of the state of one sample. The code of the paper has a factor of 1/2
+    besides, so its coefficient is twice this weight.
 
     Args:
         weight: A finite number of at least 0.
@@ -77,25 +81,26 @@ class KineticEnergy(PathRegularizer):
     of Jacobian and kinetic regularization* (2020), section 3.1.
     """
 
-    def rate(self, derivative, product):
+    def rate(
+        self, derivative: Sequence[tf.Tensor], product: Sequence[tf.Tensor] | None
+    ) -> tf.Tensor:
         del product
         return _mean_square(derivative)
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class JacobianFrobenius(PathRegularizer):
-    """Prefers dynamics that differ little from place to place.
+    """A preference for dynamics that differ little from place to place.
 
     ```
     loss += weight * mean_batch( 1/d integral ||eps^T df/dy||^2 |dt| )
     ```
 
-    an estimate without bias of the squared Frobenius norm of the Jacobian (Hutchinson), with
+    This is Hutchinson's unbiased estimate of the squared Frobenius norm of the Jacobian, with
     `d` the elements of the state of one sample. The elements of `eps` are 1 or -1 with equal
-    chances, drawn once for each solve and held through it, forward and backward. Where the
-    samples of a batch do not depend on each other, the Jacobian is that of one sample. Every
-    evaluation of the dynamics costs a vector-Jacobian product more, which must have a
-    derivative itself.
+    chances. They are drawn once for each solve, forward and backward. Where the samples of a
+    batch do not depend on each other, the Jacobian is that of one sample. Every evaluation of
+    the dynamics costs a vector-Jacobian product more, which must have a derivative itself.
 
     Args:
         weight: A finite number of at least 0.
@@ -111,7 +116,7 @@ class JacobianFrobenius(PathRegularizer):
 
     needs_product = True
 
-    def rate(self, derivative, product):
+    def rate(self, derivative: Sequence[tf.Tensor], product: Any) -> tf.Tensor:
         del derivative
         return _mean_square(product)
 
@@ -120,7 +125,7 @@ _CLASSES = {c.__name__.lower(): c for c in (KineticEnergy, JacobianFrobenius)}
 
 
 def get(identifier: Any) -> tuple[PathRegularizer, ...]:
-    """The regularisers that an identifier stands for.
+    """Return the regularisers that an identifier stands for.
 
     Args:
         identifier: A sequence of regularisers and of configs made by `serialize`; or a
@@ -149,23 +154,25 @@ def get(identifier: Any) -> tuple[PathRegularizer, ...]:
     )
 
 
-def serialize(regularizers: tuple) -> list:
-    """Configs, from which `get` makes equal regularisers."""
+def serialize(regularizers: Sequence[PathRegularizer]) -> list[dict[str, Any]]:
+    """Return configs, from which `get` makes equal regularisers."""
     return [keras.saving.serialize_keras_object(x) for x in regularizers]
 
 
 def draw_noise(y: Any, seed: keras.random.SeedGenerator) -> Any:
-    """Noise for one solve: the structure of `y` in int8, -1 or 1.
+    """Draw the noise of one solve: the structure of `y` in int8, -1 or 1.
 
-    No floats, so that no gradient method looks for the gradient in it.
+    These are no floats, so that no gradient method looks for the gradient in them.
     """
     return tf.nest.map_structure(
         lambda x: tf.cast(2 * keras.random.randint(tf.shape(x), 0, 2, seed=seed) - 1, tf.int8), y
     )
 
 
-def integrand(regularizers: tuple, noise: Any = None):
-    """What is integrated beside the state: the weighted sum of the regularisers' rates.
+def integrand(
+    regularizers: tuple, noise: Any = None
+) -> Callable[[Callable, Any, Any], tuple[Any, tf.Tensor]]:
+    """Return the function that is integrated: the weighted sum of the regularisers' rates.
 
     Args:
         regularizers: A tuple of at least one.
@@ -175,7 +182,7 @@ def integrand(regularizers: tuple, noise: Any = None):
         A function `(dynamics, t, y) -> (derivative, rate)`, the latter a scalar.
     """
 
-    def evaluate(dynamics, t, y):
+    def evaluate(dynamics: Callable, t: Any, y: Any) -> tuple[Any, tf.Tensor]:
         if noise is None:
             derivative, product = dynamics(t, y), None
         else:
@@ -185,15 +192,17 @@ def integrand(regularizers: tuple, noise: Any = None):
     return evaluate
 
 
-def weighted_rate(regularizers: tuple, derivative: Any, product: Any):
-    """The weighted sum of the rates of at least one regulariser, a scalar."""
+def weighted_rate(regularizers: tuple, derivative: Any, product: Any) -> tf.Tensor:
+    """Return the weighted sum of the rates of at least one regulariser, a scalar."""
     flat = tf.nest.flatten(derivative)
     rates = [x.weight * x.rate(flat, product) for x in regularizers]
     return sum(rates[1:], rates[0])
 
 
-def with_products(dynamics, t, y, noises: list):
-    """The derivative and its vector-Jacobian product with each noise.
+def with_products(
+    dynamics: Callable, t: Any, y: Any, noises: list
+) -> tuple[Any, list[list[tf.Tensor]]]:
+    """Return the derivative and its vector-Jacobian product with each noise.
 
     Args:
         dynamics: `dynamics(t, y)`, the derivative.
@@ -217,8 +226,8 @@ def with_products(dynamics, t, y, noises: list):
     return derivative, products
 
 
-def _mean_square(tensors):
-    """The mean of the squares of all elements, at least in float32; 0 where there are none."""
+def _mean_square(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the mean square of all elements, at least in float32; 0 without elements."""
     dtype = tf.float64 if any(x.dtype == tf.float64 for x in tensors) else tf.float32
     total = sum(tf.reduce_sum(tf.square(tf.cast(x, dtype))) for x in tensors)
     size = sum(tf.cast(tf.size(x), dtype) for x in tensors)

@@ -30,7 +30,7 @@ class Dataset(NamedTuple):
 
     @property
     def score(self) -> str:
-        """The score that judges models of these data."""
+        """Return the name of the score that judges models of these data."""
         return "accuracy"
 
     @staticmethod

@@ -9,8 +9,8 @@ from tfnode.data.dataset import Dataset
 WINDOW = 100
 TIME_STEP = 6 * np.pi / 500
 TRAINING_SAMPLES, TEST_SAMPLES = 1000, 200
-# In steps: every piece lies between the centre, 0, and the end of its spiral, 500, with the
-# points before and behind it; those behind it for testing alone.
+# These are steps. Every piece lies between the centre, 0, and the end of its spiral, 500, with
+# the points before it. In testing the points behind it do, too.
 TRAINING_STARTS, TEST_STARTS = (100, 400), (100, 300)
 TRAINING_SEED, TEST_SEED = 2018, 2019
 
@@ -66,8 +66,8 @@ def pieces(number: int, starts: tuple[int, int], seed: int, points: int, noise: 
     Args:
         number: How many; every second is clockwise.
         starts: The lowest and highest of their first times, in steps.
-        seed: Of the starts, the noise and which points are observed. With fewer `points`
-            these are some of those with more.
+        seed: Seed of the starts, the noise and the choice of observed points. The points of
+            a choice of fewer are among those of more.
         points: How many points of each piece are observed, of 100.
         noise: Standard deviation of the noise of each coordinate.
     """
@@ -96,9 +96,9 @@ def inputs(found: Pieces) -> np.ndarray:
 def load(points: int = WINDOW, noise: float = 0.3) -> Spirals:
     """Make the bidirectional spirals of Chen et al.: 1,000 for training and 200 for testing.
 
-    Each is a noisy piece of one of two spirals, one that turns clockwise and one that turns
-    counter-clockwise, from a start of its own, at 100 equidistant times, of which some are
-    observed, others for each piece. A piece is 0.6 of a turn long.
+    Each is a noisy piece of one of two spirals: one turns clockwise, one counter-clockwise. It
+    has a start of its own and 100 equidistant times, and is 0.6 of a turn long. Some of the
+    times are observed, others for each piece.
 
     - `x_train`, `x_test`: float32 `(samples, 100, 3)`: the noisy coordinates, 0 where they
       are not observed, and 1 or 0 for whether they are.
@@ -109,8 +109,8 @@ def load(points: int = WINDOW, noise: float = 0.3) -> Spirals:
     So `tfnode.losses.GaussianLikelihood` and `tfnode.metrics.RootMeanSquaredError` are
     those of the reconstruction in training, and of the forecast in testing.
 
-    The paper gives neither the curves nor the noise. Ours are the counter-clockwise curve of
-    torchdiffeq's latent_ode.py, `r = 0.3 t` up to 3 turns, its mirror image, and its noise.
+    The paper gives neither the curves nor the noise. Ours are from torchdiffeq's latent_ode.py:
+    its counter-clockwise curve, `r = 0.3 t` up to 3 turns, the mirror image, and its noise.
 
     Args:
         points: How many points of each piece are observed, from 2 to 100.

@@ -9,7 +9,7 @@ import keras
 from tfnode.files import plots
 from tfnode.files.history import score_text
 from tfnode.layers import ODEBlock
-from tfnode.solvers.fixed_step import FixedStep
+from tfnode.solvers.runge_kutta import RungeKutta
 
 SECONDS = 0.5
 
@@ -62,4 +62,6 @@ class EpochLines(keras.callbacks.Callback):
 
     def _varies(self) -> bool:
         blocks = (x for x in self.model._flatten_layers() if isinstance(x, ODEBlock))
-        return any(not isinstance(block.solver, FixedStep) for block in blocks)
+        return any(
+            not isinstance(block.solver, RungeKutta) or block.solver.adaptive for block in blocks
+        )

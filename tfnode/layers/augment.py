@@ -1,12 +1,14 @@
 """`Augment`: extra dimensions for the state."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class Augment(keras.layers.Layer):
-    """Appends channels of zeros to the state.
+    """Extra channels of the state, which begin as zeros.
 
     The flow of an ODE is a homeomorphism, so trajectories cannot cross; in the augmented
     space they can pass beside each other.
@@ -30,17 +32,17 @@ class Augment(keras.layers.Layer):
     Reference: Dupont, Doucet, Teh, *Augmented Neural ODEs* (2019).
     """
 
-    def __init__(self, n, **kwargs):
+    def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
         self.n = n
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.pad(inputs, [[0, 0]] * (len(inputs.shape) - 1) + [[0, self.n]])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] + self.n)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "n": self.n}

@@ -1,4 +1,6 @@
-"""`BackwardEncoder`: what a time series says about its beginning."""
+"""`BackwardEncoder`: a summary of a time series, read backward."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -7,8 +9,8 @@ from keras import ops
 CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell}
 
 
-def recurrent_cell(name, units, dtype):
-    """A cell of Keras by its name in `CELLS`."""
+def recurrent_cell(name: str, units: int, dtype: Any) -> keras.layers.Layer:
+    """Return a new cell of Keras by its name in `CELLS`."""
     if name not in CELLS:
         raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={name!r}")
     return CELLS[name](units, dtype=dtype)
@@ -18,13 +20,13 @@ def recurrent_cell(name, units, dtype):
 class BackwardEncoder(keras.layers.Layer):
     """A recurrent network that reads the observed points of a series from the last to the first.
 
-    It sees each point with its time, as a fraction of the series; at times without an
-    observation its state stays as it is, whatever stands there.
+    It sees each point with its time, as a fraction of the series. At times without an
+    observation its state stays as it is, and the values there have no effect.
 
     Args:
         units: Size of the state, an int.
         cell: `"simple"`, the recurrence of the paper, `tanh(W x + U h + b)`, or `"gru"`, which
-            keeps in mind what is long ago more easily.
+            remembers for longer.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -40,7 +42,7 @@ class BackwardEncoder(keras.layers.Layer):
     Equations* (2018), section 5 and algorithm 2.
     """
 
-    def __init__(self, units, cell="simple", **kwargs):
+    def __init__(self, units: int, cell: str = "simple", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.cell = cell
@@ -50,20 +52,20 @@ class BackwardEncoder(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.rnn.build((*input_shape[:2], input_shape[2] + 1))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         observed = inputs[..., -1:] > 0.5
         times = np.linspace(0.0, 1.0, inputs.shape[1])[:, np.newaxis]
         times = ops.broadcast_to(ops.cast(times, inputs.dtype), ops.shape(observed))
-        # Zeros, so that nothing that stands at the other times has an effect, NaN included.
+        # Values at the other times have no effect, NaN included.
         points = ops.where(observed, ops.concatenate([inputs, times], axis=-1), 0.0)
         return self.rnn(points, mask=observed[..., 0])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "cell": self.cell}

@@ -1,5 +1,7 @@
 """`BottleneckDynamics`: the vector field of the augmented Neural ODE on images."""
 
+from typing import Any
+
 import keras
 
 from tfnode.layers.concat_conv2d import ConcatConv2D
@@ -13,10 +15,10 @@ class BottleneckDynamics(keras.layers.Layer):
     dy/dt = conv1x1([t, relu(conv3x3([t, relu(conv1x1([t, y]))]))])
     ```
 
-    The state may have few channels: those between are `filters`.
+    The state may have few channels. The layers between have `filters`.
 
     Args:
-        filters: Channels between, a positive int.
+        filters: Channels of the layers between, a positive int.
         activation: After the first two, as in `keras.layers.Conv2D`. The last is linear.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -35,8 +37,8 @@ class BottleneckDynamics(keras.layers.Layer):
     Reference: Dupont, Doucet, Teh, *Augmented Neural ODEs* (2019), section 5.2 and its code.
     """
 
-    def __init__(self, filters, activation="relu", **kwargs):
-        # The time shall not be rounded to half precision along with the state.
+    def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         self.filters = filters
         self.activation = keras.activations.get(activation)
@@ -45,7 +47,7 @@ class BottleneckDynamics(keras.layers.Layer):
             for size in (1, 3)
         ]
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         self.readout = ConcatConv2D(y_shape[-1], 1, dtype=self.dtype_policy)
         shape = y_shape
         for layer in (*self.hidden, self.readout):
@@ -53,15 +55,15 @@ class BottleneckDynamics(keras.layers.Layer):
             shape = layer.compute_output_shape(t_shape, shape)
         self.built = True
 
-    def call(self, t, y):
+    def call(self, t: Any, y: Any) -> Any:
         for layer in (*self.hidden, self.readout):
             y = layer(t, y)
         return y
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return y_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

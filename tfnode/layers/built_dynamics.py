@@ -52,7 +52,7 @@ def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Vari
     func, fields = converted(dynamics), []
 
     @tf.function(autograph=False)
-    def trace(state, context):
+    def trace(state: Any, context: Any) -> None:
         problem = Problem(caller(func, context), state, lambda dtype: tf.zeros([1], dtype))
         fields.append(problem.vector_field)
 

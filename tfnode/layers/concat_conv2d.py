@@ -1,6 +1,8 @@
 """`ConcatConv2D`: a convolution with time as an extra input channel."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,9 +16,9 @@ class ConcatConv2D(keras.layers.Layer):
     outputs = activation(conv(concat([t, y]), kernel) + bias)
     ```
 
-    The channel of the time is constant, so its share of the convolution is `t` times a
-    map of the kernel's sums, which differ only at the border. It is the product of the kernel
-    with a constant that says which of its taps lie inside the image at each pixel; nothing is
+    The channel of the time is constant. So its share of the convolution is `t` times a map of
+    the kernel's sums, which differ only at the border. The map is the product of the kernel
+    with a constant, which says for each pixel which taps lie inside the image. Nothing is
     concatenated, and the large convolution keeps the number of channels of the state, which
     libraries of convolutions like better.
 
@@ -46,20 +48,20 @@ class ConcatConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
-        # The time shall not be rounded to half precision along with the state.
+        filters: int,
+        kernel_size: int | Sequence[int] = 3,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
             raise ValueError(f"`filters` must be a positive int. Received: filters={filters!r}")
-        pair = isinstance(kernel_size, (tuple, list))
-        size = tuple(kernel_size) if pair else (kernel_size,) * 2
+        pair = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        size = tuple(pair) if isinstance(pair, (tuple, list)) else ()
         if len(size) != 2 or not all(isinstance(k, int) and k > 0 for k in size):
             raise ValueError(
                 "`kernel_size` must be a positive int or a pair of them. "
@@ -72,7 +74,7 @@ class ConcatConv2D(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         if len(y_shape) != 4 or y_shape[-1] is None:
             raise ValueError(
                 "ConcatConv2D takes a state of shape (batch, height, width, channels) with "
@@ -90,7 +92,7 @@ class ConcatConv2D(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, t, y):
+    def call(self, t: Any, y: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
         taps = math.prod(self.kernel_size)
         # A convolution of one sample takes libraries a hundred times as long as the product.
@@ -106,10 +108,10 @@ class ConcatConv2D(keras.layers.Layer):
         y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[:, :, 1:], shift))
         return self.activation(ops.conv(y, kernel, padding="same") + shift)
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return (*y_shape[:-1], self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -1,5 +1,7 @@
 """`ConcatDense`: a dense layer with time as an extra input."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,8 +14,8 @@ class ConcatDense(keras.layers.Layer):
     outputs = activation(concat([t, y]) @ kernel + bias)
     ```
 
-    The time is the same for all samples, so its row of the kernel is a shift of the bias
-    and nothing is concatenated.
+    The time is the same for all samples. So its row of the kernel shifts the bias, and
+    nothing is concatenated.
 
     Args:
         units: Size of the output, a positive int.
@@ -40,14 +42,14 @@ class ConcatDense(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
-        # The time shall not be rounded to half precision along with the state.
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if isinstance(units, bool) or not isinstance(units, int) or units < 1:
             raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
@@ -57,7 +59,7 @@ class ConcatDense(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         self.kernel = self.add_weight(
             shape=(1 + y_shape[-1], self.units), initializer=self.kernel_initializer, name="kernel"
         )
@@ -68,7 +70,7 @@ class ConcatDense(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, t, y):
+    def call(self, t: Any, y: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
         shift = ops.cast(t, kernel.dtype) * kernel[0]  # (units,)
         if self.bias is not None:
@@ -76,10 +78,10 @@ class ConcatDense(keras.layers.Layer):
         y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[1:], shift))
         return self.activation(ops.matmul(y, kernel) + shift)
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return (*y_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

@@ -1,5 +1,8 @@
 """`ConvDynamics`: the vector field of the paper's image classifier."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from tfnode.layers.concat_conv2d import ConcatConv2D
@@ -9,8 +12,10 @@ from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 NORMS = ("batch", "group", "layer", None)
 
 
-def normalization(norm, channels, in_dynamics=False, dtype=None):
-    """The normalisation layer that an option of `norm` stands for, or `None`.
+def normalization(
+    norm: str | None, channels: int, in_dynamics: bool = False, dtype: Any = None
+) -> keras.layers.Layer | None:
+    """Return the normalisation layer that an option of `norm` stands for, or `None`.
 
     Raises:
         ValueError: For an unknown option.
@@ -20,11 +25,11 @@ def normalization(norm, channels, in_dynamics=False, dtype=None):
             return TimeBatchNormalization(dtype=dtype)
         return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
-        # Two channels a group, as in the code of Chen et al.; any channels will do.
+        # The code of Chen et al. has two channels a group. Any number of channels will do here.
         groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
         return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype)
     if norm == "layer":
-        # Over the whole image, so that it is group normalisation with one group.
+        # It is over the whole image, as group normalisation with one group is.
         return keras.layers.GroupNormalization(1, epsilon=1e-5, dtype=dtype)
     if norm is None:
         return None
@@ -33,7 +38,7 @@ def normalization(norm, channels, in_dynamics=False, dtype=None):
 
 @keras.saving.register_keras_serializable("tfnode")
 class ConvDynamics(keras.layers.Layer):
-    """Twice a convolution with time as a channel, ReLU, and a normalisation.
+    """Two convolutions with time as a channel, each with ReLU and a normalisation.
 
     ```
     dy/dt = norm(relu(conv([t, norm(relu(conv([t, y])))])))
@@ -65,8 +70,14 @@ class ConvDynamics(keras.layers.Layer):
     Reference: Chen et al. (2018), section 3.
     """
 
-    def __init__(self, filters, kernel_size=3, norm="batch", **kwargs):
-        # The time shall not be rounded to half precision along with the state.
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int] = 3,
+        norm: str | None = "batch",
+        **kwargs: Any,
+    ) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         self.filters = filters
         self.norm = norm
@@ -79,7 +90,7 @@ class ConvDynamics(keras.layers.Layer):
         self.kernel_size = self.convolutions[0].kernel_size
         self.norms = [normalization(norm, filters, True, self.dtype_policy) for _ in range(2)]
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         if y_shape[-1] != self.filters:
             raise ValueError(
                 "The state must have as many channels as the dynamics have filters, since "
@@ -93,7 +104,7 @@ class ConvDynamics(keras.layers.Layer):
                 norm.build(y_shape)
         self.built = True
 
-    def call(self, t, y, training=None):
+    def call(self, t: Any, y: Any, training: bool | None = None) -> Any:
         for convolution, norm in zip(self.convolutions, self.norms):
             y = convolution(t, y)
             if isinstance(norm, TimeBatchNormalization):
@@ -102,10 +113,10 @@ class ConvDynamics(keras.layers.Layer):
                 y = norm(y)
         return y
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return y_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

@@ -1,5 +1,8 @@
 """`DenseDynamics`: a multilayer perceptron as a vector field."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from tfnode.layers.concat_dense import ConcatDense
@@ -27,15 +30,17 @@ class DenseDynamics(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, hidden_units, activation="tanh", **kwargs):
-        # The time shall not be rounded to half precision along with the state.
+    def __init__(
+        self, hidden_units: int | Sequence[int], activation: Any = "tanh", **kwargs: Any
+    ) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
         self.hidden_units = units
         self.activation = keras.activations.get(activation)
         self.hidden = [ConcatDense(u, self.activation, dtype=self.dtype_policy) for u in units]
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         self.readout = ConcatDense(y_shape[-1], dtype=self.dtype_policy)
         shape = y_shape
         for layer in (*self.hidden, self.readout):
@@ -43,15 +48,15 @@ class DenseDynamics(keras.layers.Layer):
             shape = layer.compute_output_shape(t_shape, shape)
         self.built = True
 
-    def call(self, t, y):
+    def call(self, t: Any, y: Any) -> Any:
         for layer in (*self.hidden, self.readout):
             y = layer(t, y)
         return y
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return y_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "hidden_units": self.hidden_units,

@@ -1,6 +1,8 @@
 """`FlowBlock`: a change of variables by an ODE, with the change of density."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,20 +18,20 @@ TRACES = ("auto", "exact", "hutchinson")
 
 @keras.saving.register_keras_serializable("tfnode")
 class FlowBlock(ODEBlock):
-    """Maps its input along an ODE and tells by how much volumes grow on the way.
+    """The flow of an ODE, with the logarithm of how much it expands volumes.
 
     ```
     dx/dt = dynamics(t, x),   d log_det / dt = tr(d dynamics / dx)
     ```
 
-    With `x` from a density `p` and `z` the state at the last time, `log p(x) = log q(z) +
-    log_det`, where `q` is the density of `z`. The samples of a batch must not depend on each
-    other, so no batch normalisation in the dynamics. Both equations are one state: an adaptive
+    Let `x` have the density `p`, and the state `z` at the last time the density `q`. Then
+    `log p(x) = log q(z) + log_det`. The samples of a batch must not depend on each other, so
+    the dynamics cannot have batch normalisation. Both equations are one state: an adaptive
     solver controls the error of the log-density, too.
 
     The regularisers look at the path of `x` alone, and share the vector-Jacobian products of
-    the trace: `JacobianFrobenius` costs nothing more here, and has no noise where the trace is
-    exact.
+    the trace. So `JacobianFrobenius` costs nothing more here, and has no noise where the trace
+    is exact.
 
     Args:
         dynamics: As in `tfnode.ODEBlock`.
@@ -63,38 +65,40 @@ class FlowBlock(ODEBlock):
 
     def __init__(
         self,
-        dynamics,
-        solver="dopri5",
-        gradient="checkpoint",
-        times=(0.0, 1.0),
-        trace="auto",
-        regularizers=(),
-        **kwargs,
-    ):
+        dynamics: Any,
+        solver: Any = "dopri5",
+        gradient: Any = "checkpoint",
+        times: Sequence[float] = (0.0, 1.0),
+        trace: str = "auto",
+        regularizers: Any = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(dynamics, solver, gradient, times, regularizers=regularizers, **kwargs)
         self.trace = _checked(trace)
         if not self._noisy:  # Any call may ask for an estimate.
             self.seed_generator = keras.random.SeedGenerator()
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: tuple) -> None:  # type: ignore[override]
         super().build(inputs_shape)
 
-    def call(self, inputs, training=None, trace=None):
+    def call(  # type: ignore[override]
+        self, inputs: Any, training: bool | None = None, trace: str | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         inputs = self._cast(inputs)
         noises, exact = self._noises(inputs, trace)
         active = self._active if training is True else ()
         log_dtype = tf.float64 if inputs.dtype == "float64" else tf.float32
 
-        def evaluate(dynamics, t, state):
+        def evaluate(dynamics: Callable, t: Any, state: Any) -> tuple[Any, Any]:
             x, _ = state
-            derivative, products = path_regularizers.with_products(dynamics, t, x, noises)
-            products = [p for (p,) in products]
+            derivative, found = path_regularizers.with_products(dynamics, t, x, noises)
+            products = [p for (p,) in found]
             trace = 0.0
             for noise, product in zip(noises, products):
                 diagonal = tf.cast(product, log_dtype) * tf.cast(noise, log_dtype)
                 trace += tf.reduce_sum(diagonal, list(range(1, diagonal.shape.rank)))  # (batch,)
             if exact:
-                # What noises of covariance 1 would have: these have one element of 1.
+                # Each noise here has one element of 1, and they must have covariance 1.
                 products = [p * math.sqrt(len(noises)) for p in products]
             rate = path_regularizers.weighted_rate(active, derivative, products) if active else 0.0
             return (derivative, trace), rate
@@ -102,49 +106,48 @@ class FlowBlock(ODEBlock):
         dynamics = caller(converted(self.dynamics))
 
         @tf.autograph.experimental.do_not_convert
-        def field(t, state):
+        def field(t: Any, state: Any) -> Any:
             return evaluate(dynamics, t, state)[0]
 
-        def integrand(_, t, state):
+        def integrand(_: Callable, t: Any, state: Any) -> tuple[Any, Any]:
             return evaluate(dynamics, t, state)
 
         start = (inputs, tf.zeros(tf.shape(inputs)[:1], log_dtype))
         return self._solve(field, start, self.times, training, integrand if active else None)
 
-    def inverse(self, outputs, training=None):
-        """The inputs that the flow maps to `outputs`: `(batch, ...)` to the same.
+    def inverse(self, outputs: Any, training: bool | None = None) -> tf.Tensor:
+        """Return the inputs that the flow maps to `outputs`: `(batch, ...)` to the same.
 
         Without the change of density, and so without vector-Jacobian products.
         """
         outputs = self._cast(outputs)
         return self._solve(self.dynamics, outputs, self.times[::-1], training)
 
-    def _noises(self, inputs, trace):
-        """What is multiplied with the Jacobian, a list; and whether the trace is exact."""
+    def _noises(self, inputs: Any, trace: str | None) -> tuple[list[tf.Tensor], bool]:
+        """Return the factors of the Jacobian, and whether the trace is exact."""
         trace = self.trace if trace is None else _checked(trace)
         shape = tuple(inputs.shape[1:])
-        known = None not in shape
-        size = math.prod(shape) if known else None
-        if trace == "exact" and not known:
+        size = None if None in shape else math.prod(shape)
+        if trace == "exact" and size is None:
             raise ValueError(
                 "The exact trace needs to know the shape of a sample; give the input its shape, "
                 f"or use trace='hutchinson'. Received: inputs of shape {inputs.shape}"
             )
-        if trace == "exact" or (trace == "auto" and known and size <= LARGEST_EXACT):
+        if size is not None and (trace == "exact" or (trace == "auto" and size <= LARGEST_EXACT)):
             units = np.eye(size, dtype=np.int8).reshape(size, 1, *shape)
             return [tf.broadcast_to(unit, tf.shape(inputs)) for unit in units], True
         return [path_regularizers.draw_noise(inputs, self.seed_generator)], False
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: tuple) -> tuple:  # type: ignore[override]
         return tuple(inputs_shape), (inputs_shape[0],)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "trace": self.trace}
         del config["return_sequences"]
         return config
 
 
-def _checked(trace):
+def _checked(trace: str) -> str:
     if trace not in TRACES:
         raise ValueError(f"`trace` must be one of {TRACES}. Received: trace={trace!r}")
     return trace

@@ -1,5 +1,7 @@
 """`Forecaster`: a recurrent network that goes on with a time series."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,17 +13,16 @@ GAP = 10.0
 
 @keras.saving.register_keras_serializable("tfnode")
 class Forecaster(keras.layers.Layer):
-    """Foretells each point of a series from those before it, and goes on from its own forecasts.
+    """A recurrent network that forecasts each point of a series from those before it.
 
     ```
     h = tanh(W [y, gap] + U h + b),   forecast = R h + r
     ```
 
-    where `y` is the point before and `gap` the time since then. At the times of the series
-    that is the last observed point, so that where all is observed every forecast is one step
-    ahead; where a point is not observed, it changes nothing. Behind the series it is the
-    last forecast. At the first observed point, which there is nothing to foretell from, the
-    output is that point.
+    where `y` is the point before and `gap` the time since then. Within the series, `y` is the
+    last observed point. So every forecast is one step ahead where all is observed, and a point
+    that is not observed changes nothing. Behind the series, `y` is the last forecast. Nothing
+    is known before the first observed point, so the output there is that point.
 
     Args:
         units: Size of the state `h`, an int.
@@ -41,12 +42,12 @@ class Forecaster(keras.layers.Layer):
     Equations* (2018), section 5.1, the second recurrent network.
     """
 
-    def __init__(self, units, cell="simple", **kwargs):
+    def __init__(self, units: int, cell: str = "simple", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.cell = cell
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         times, channels = input_shape[1], input_shape[2] - 1
         cell = recurrent_cell(self.cell, self.units, self.dtype_policy)
         cell = _Cell(cell, channels, dtype=self.dtype_policy)
@@ -54,29 +55,30 @@ class Forecaster(keras.layers.Layer):
         self.rnn.build((input_shape[0], 2 * times, channels + 2))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         observed = inputs[..., -1:] > 0.5
         x = ops.where(observed, inputs, 0.0)
         x = ops.concatenate([x, ops.zeros_like(x[..., :1])], axis=-1)
-        # Behind the series: nothing is observed, and forecasts take the place of points.
+        # Nothing is observed behind the series. Forecasts take the place of points.
         behind = ops.concatenate([ops.zeros_like(x[..., :-1]), ops.ones_like(x[..., :1])], axis=-1)
         return self.rnn(ops.concatenate([x, behind], axis=1))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 2 * input_shape[1], input_shape[2] - 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "cell": self.cell}
 
 
 class _Cell(keras.layers.Layer):
     """One time of a `Forecaster`.
 
-    Its input are the point, whether it is observed, and whether it is behind the series; its
-    state that of the network, the point before, the steps since then, and whether there is one.
+    Its inputs are the point, whether it is observed, and whether it is behind the series. Its
+    states are that of the network, the point before, the steps since then, and whether there
+    is such a point.
     """
 
-    def __init__(self, cell, channels, **kwargs):
+    def __init__(self, cell: keras.layers.Layer, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
         self.state_size = [cell.units, channels, 1, 1]
@@ -84,12 +86,12 @@ class _Cell(keras.layers.Layer):
         self.cell = cell
         self.readout = keras.layers.Dense(channels, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.cell.build((input_shape[0], self.channels + 1))
         self.readout.build((input_shape[0], self.state_size[0]))
         self.built = True
 
-    def call(self, inputs, states):
+    def call(self, inputs: Any, states: Any) -> Any:
         hidden, before, gap, begun = states
         point, observed, behind = ops.split(inputs, [self.channels, self.channels + 1], axis=-1)
         gap = gap + 1.0

@@ -1,5 +1,7 @@
 """`FusedBatchNormalization`: Keras's batch normalisation in one operation."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -9,7 +11,7 @@ from keras import ops
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` of images, by TensorFlow's fused operation.
 
-    The same mathematics, weights and arguments, with two differences:
+    Mathematics, weights and arguments are Keras's, with two differences:
 
     - Keras writes it out as a dozen operations, in float32 whatever the layer's precision.
       The fused one reads and writes images in the layer's precision, and computes the
@@ -33,12 +35,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Reference: Ioffe, Szegedy, *Batch Normalization* (2015).
     """
 
-    def add_weight(self, *args, trainable=True, **kwargs):
+    def add_weight(self, *args: Any, trainable: bool = True, **kwargs: Any) -> Any:
         # In Keras all weights of this layer that are not trained are running averages.
         aggregation = "none" if trainable else "mean"
         return super().add_weight(*args, trainable=trainable, aggregation=aggregation, **kwargs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if mask is not None or not self._can_fuse(inputs):
             return super().call(inputs, training=training, mask=mask)
         inputs = ops.cast(inputs, self.compute_dtype)
@@ -50,7 +52,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if not (training and self.trainable):
             return fused(inputs, gamma, beta, mean, variance, self.epsilon, is_training=False)[0]
         outputs, batch_mean, batch_variance = fused(inputs, gamma, beta, epsilon=self.epsilon)
-        # The operation's variance is the one without bias, Keras's the other.
+        # The operation's variance is the unbiased one, Keras's the biased one.
         size = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
         batch_variance *= (size - 1.0) / size
         for variable, old, new in (
@@ -61,7 +63,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             variable.assign(old * self.momentum + new * (1.0 - self.momentum))
         return outputs
 
-    def _can_fuse(self, inputs):
+    def _can_fuse(self, inputs: Any) -> bool:
         return (
             len(inputs.shape) == 4
             and self.axis in (-1, 3)

@@ -1,24 +1,27 @@
 """`GaussianSampling`: the latent variable of a variational autoencoder."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
 @keras.saving.register_keras_serializable("tfnode")
 class GaussianSampling(keras.layers.Layer):
-    """Draws from a normal distribution by reparameterisation, at the price of its divergence.
+    """Draws from a normal distribution by reparameterisation, with their divergence as a loss.
 
     ```
     outputs = mean + exp(log_variance / 2) * noise,   noise ~ N(0, 1)
     ```
 
-    adds the Kullback-Leibler divergence from the prior `N(0, 1)`, summed over dimensions, its
-    mean over samples, to the loss of the model: with a likelihood for the loss, that is the
-    evidence lower bound with its sign changed. Outside of training the output is the mean.
+    The Kullback-Leibler divergence from the prior `N(0, 1)`, summed over dimensions, is added to
+    the loss of the model as its mean over samples. With the negative log-likelihood as the
+    model's loss, the sum is the negative evidence lower bound. Outside of training the output
+    is the mean.
 
     Args:
-        seed: Of the noise, an int, or `None` for a random one. The state of the generator is
-            saved with the model.
+        seed: The seed of the noise, an int, or `None` for a random one. The state of the
+            generator is saved with the model.
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
@@ -32,13 +35,13 @@ class GaussianSampling(keras.layers.Layer):
     Reference: Kingma, Welling, *Auto-Encoding Variational Bayes* (2014), appendix B.
     """
 
-    def __init__(self, seed=None, **kwargs):
-        # A divergence rounded to half precision would be of no use.
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        # The divergence is not rounded to half precision.
         super().__init__(autocast=False, **kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         mean, log_variance = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
         divergence = 0.5 * (ops.exp(log_variance) + mean**2 - 1.0 - log_variance)
         self.add_loss(ops.mean(ops.sum(divergence, axis=-1)))
@@ -47,8 +50,8 @@ class GaussianSampling(keras.layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_variance) * noise
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // 2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend import AutocastScope
 
@@ -76,7 +77,7 @@ class ODEBlock(keras.layers.Layer):
         dynamics: Callable,
         solver: Any = "rk4",
         gradient: Any = None,
-        times: Sequence[float] = (0.0, 1.0),
+        times: Sequence[float] | np.ndarray = (0.0, 1.0),
         return_sequences: bool = False,
         regularizers: Any = (),
         **kwargs: Any,

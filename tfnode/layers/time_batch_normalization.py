@@ -1,5 +1,8 @@
 """`TimeBatchNormalization`: batch normalisation inside the dynamics of an ODE."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -11,32 +14,31 @@ class TimeBatchNormalization(keras.layers.Layer):
 
     In training it is batch normalisation: each evaluation is normalised by the mean and
     variance of its own batch. For inference, plain batch normalisation keeps one running
-    average. Inside an ODE the layer is called at every stage of every step, on states
-    whose statistics differ from time to time, and one average describes none of them: the
-    accuracy in evaluation then falls tens of points below that in training. So this layer
-    keeps running averages at `knots` times, evenly spread over `times`: a batch at time
-    `t` updates the two knots around it, weighted by their distance, and inference
-    interpolates between them:
+    average. Inside an ODE the layer is called at every stage of every step, on states whose
+    statistics differ from time to time. One average describes none of them: the accuracy in
+    evaluation then falls tens of points below that in training. So this layer keeps running
+    averages at `knots` times, evenly spread over `times`. A batch at time `t` updates the two
+    knots around it, weighted by their distance. Inference interpolates between them:
 
     ```
     mean(t) = sum_k s_k(t) moving_mean[k] / sum_k s_k(t) weight[k]
     s_k(t)  = max(0, 1 - |t - t_k| / spacing)
     ```
 
-    All start from zero, and `weight` is the average of ones, so that the first batches do
-    not count for less (as in Adam) and a knot that was never seen does not count at all.
+    All start from zero, and `weight` is the average of ones. So the first batches do not count
+    for less, as in Adam, and a knot that was never seen does not count at all.
 
-    Exact for the stages of one Runge-Kutta step over `times`, with the default knots: at
-    `0, 1/3, 2/3, 1` they are the stage times of the 3/8 rule. With more steps, or an
-    adaptive solver, give more knots. The backward solve of an adjoint, whose states are
-    others, leaves the averages alone. The averages lag behind the weights, and the stages
-    amplify that: see `tfnode.callbacks.Recalibrate`.
+    The default knots, `0, 1/3, 2/3, 1`, are the stage times of one step of the 3/8 rule over
+    `times`, so the averages are exact there. With more steps, or an adaptive solver, give more
+    knots. The backward solve of an adjoint has other states and leaves the averages alone. The
+    averages lag behind the weights, and the stages amplify that: see
+    `tfnode.callbacks.Recalibrate`.
 
     Under a `tf.distribute` strategy every replica normalises its share of the batch and keeps
-    averages of its own; what is saved is their mean. `Recalibrate` makes them the same.
+    averages of its own. Their mean is saved. `Recalibrate` makes them the same.
 
     Args:
-        momentum: Of the running averages, in [0, 1).
+        momentum: Momentum of the running averages, in [0, 1).
         epsilon: Added to the variance.
         knots: Times at which averages are kept, an int of at least 2.
         times: The first and last time of the ODE; times outside count as the nearer one.
@@ -59,8 +61,15 @@ class TimeBatchNormalization(keras.layers.Layer):
     this project's.
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-5, knots=4, times=(0.0, 1.0), **kwargs):
-        # The time shall not be rounded to half precision along with the state.
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        knots: int = 4,
+        times: Sequence[float] = (0.0, 1.0),
+        **kwargs: Any,
+    ) -> None:
+        # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
@@ -73,7 +82,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         self.knots = knots
         self.times = tuple(float(t) for t in times)
 
-    def build(self, t_shape, y_shape):
+    def build(self, t_shape: tuple, y_shape: tuple) -> None:
         channels = y_shape[-1]
         self.gamma = self.add_weight(
             shape=(channels,), initializer="ones", name="gamma", autocast=False
@@ -81,8 +90,8 @@ class TimeBatchNormalization(keras.layers.Layer):
         self.beta = self.add_weight(
             shape=(channels,), initializer="zeros", name="beta", autocast=False
         )
-        # Replicas meet where the averages are read, since inside a loop they cannot; being
-        # linear in what they are taken over, the averages have a mean that is one, too.
+        # Replicas cannot meet inside a loop, so they meet where the averages are read. The
+        # averages are linear in the batches, so their mean is an average, too.
         self.moving_mean, self.moving_variance, self.weight = (
             keras.Variable(
                 "zeros",
@@ -102,7 +111,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, t, y, training=None):
+    def call(self, t: Any, y: Any, training: bool | None = None) -> Any:
         dtype = self.variable_dtype
         start, end = self.times
         place = (ops.cast(t, dtype) - start) / (end - start) * (self.knots - 1)
@@ -127,8 +136,10 @@ class TimeBatchNormalization(keras.layers.Layer):
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
 
-    def _normalize_batch(self, y, gamma, beta):
-        """The normalised batch, its mean, and its variance without bias."""
+    def _normalize_batch(
+        self, y: Any, gamma: Any, beta: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return the normalised batch, its mean, and its unbiased variance."""
         if y.dtype == tf.float64:
             # The fused operation has no float64.
             axes = list(range(len(y.shape) - 1))
@@ -142,15 +153,15 @@ class TimeBatchNormalization(keras.layers.Layer):
         )
         return ops.reshape(outputs, ops.shape(y)), mean, variance
 
-    def reset_averages(self):
-        """Forgets the running averages; the next batch in training mode starts them."""
+    def reset_averages(self) -> None:
+        """Forget the running averages; the next batch in training mode starts them."""
         for variable in (self.moving_mean, self.moving_variance, self.weight):
             variable.assign(ops.zeros_like(variable))
 
-    def compute_output_shape(self, t_shape, y_shape):
+    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
         return y_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "momentum": self.momentum,

@@ -18,16 +18,15 @@ def anode(
     gradient: Any = "checkpoint",
     regularizers: Any = (),
 ) -> keras.Model:
-    """The augmented Neural ODE classifier of Dupont, Doucet and Teh, with logits out.
+    """Return the augmented Neural ODE classifier of Dupont, Doucet and Teh, with logits out.
 
     ```
     image and channels of zeros -> ODE block on [0, 1] -> flatten, dense
     ```
 
-    Nothing but the ODE sees the image: its state is the image itself, with `augment` more
-    channels for the flow to move through. With the defaults it has 85,462 parameters; with
-    `augment=0, filters=92` it is the plain Neural ODE that the paper compares with, of
-    85,316.
+    The state of the ODE is the image itself, with `augment` more channels for the flow to move
+    through. With the defaults the model has 85,462 parameters. With `augment=0, filters=92` it
+    is the plain Neural ODE that the paper compares with, of 85,316.
 
     Args:
         input_shape: `(height, width, channels)`.

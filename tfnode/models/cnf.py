@@ -18,7 +18,7 @@ def cnf(
     trace: str = "auto",
     regularizers: Any = (),
 ) -> NormalizingFlow:
-    """A continuous normalizing flow, a density that is trained by maximum likelihood.
+    """Return a continuous normalizing flow, a density trained by maximum likelihood.
 
     ```
     x -> dx/dt = f(t, x) on [0, 1] -> z with a standard normal density

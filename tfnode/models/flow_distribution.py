@@ -1,5 +1,8 @@
 """`FlowDistribution`: a normalizing flow among the distributions of TensorFlow Probability."""
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -13,7 +16,7 @@ class FlowDistribution(tfp.distributions.Distribution):
         model: A `tfnode.models.NormalizingFlow`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         parameters = {"model": model}
         self._model = model
         super().__init__(
@@ -26,28 +29,28 @@ class FlowDistribution(tfp.distributions.Distribution):
         )
 
     @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
         return {}
 
-    def _event_shape(self):
+    def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape(self._model.sample_shape)
 
-    def _event_shape_tensor(self):
+    def _event_shape_tensor(self) -> tf.Tensor:
         return tf.constant(self._model.sample_shape, tf.int32)
 
-    def _batch_shape(self):
+    def _batch_shape(self) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _batch_shape_tensor(self):
+    def _batch_shape_tensor(self) -> tf.Tensor:
         return tf.constant([], tf.int32)
 
-    def _sample_n(self, n, seed=None):
+    def _sample_n(self, n: int, seed: Any = None) -> tf.Tensor:
         shape = tf.concat([[n], self._event_shape_tensor()], 0)
         z = tf.random.stateless_normal(shape, seed=tfp.random.sanitize_seed(seed), dtype=self.dtype)
         return self._model.from_normal(tf.ensure_shape(z, [None, *self._model.sample_shape]))
 
-    def _log_prob(self, x):
-        # Whatever stands before the event is a batch to the model.
+    def _log_prob(self, x: Any) -> tf.Tensor:
+        # The model takes all axes before the event as one batch.
         shape = tf.shape(x)
         lead = shape[: tf.rank(x) - len(self._model.sample_shape)]
         flat = tf.reshape(x, [-1, *self._model.sample_shape])

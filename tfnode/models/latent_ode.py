@@ -22,17 +22,17 @@ def latent_ode(
     tol: float = 1e-3,
     gradient: Any = "checkpoint",
 ) -> keras.Model:
-    """The latent ODE of Chen et al., a variational autoencoder of time series.
+    """Return the latent ODE of Chen et al., a variational autoencoder of time series.
 
     ```
     observed points -> RNN, backward in time -> q(z0) -> ODE on [0, 2] windows -> decoder
     ```
 
-    The recurrent network gives mean and variance of the latent state at the first time of
-    the window. From there it follows an ODE that does not depend on the time, and each of
-    its states is decoded by itself, at the times of the window and as many behind it. In
-    training the first state is drawn at random and its divergence from `N(0, 1)` is added to
-    the loss; with `tfnode.losses.GaussianLikelihood` that is the evidence lower bound.
+    The recurrent network gives mean and variance of the latent state at the first time of the
+    window. From there the state follows an ODE that does not depend on the time. It is decoded
+    at the times of the window and as many behind it, each by itself. In training the first
+    state is drawn at random, and its divergence from `N(0, 1)` is added to the loss. With
+    `tfnode.losses.GaussianLikelihood` that is the negative evidence lower bound.
 
     The layers "encoder", "distribution", "initial_state", "ode" and "decoder" can be called
     by themselves, the ODE at any times: see `docs/time_series.md`.
@@ -44,8 +44,8 @@ def latent_ode(
         hidden_units: Of each of the two hidden layers of the dynamics.
         rnn_units: Of the recurrent network.
         cell: Of the recurrent network: `"gru"`, or `"simple"` as published.
-        decoder_units: Of the decoder's hidden layer, 20 as published; 0 for a linear decoder,
-            with which forecasts are far better: then states that look the same are near each
+        decoder_units: Of the decoder's hidden layer, 20 as published; 0 for a linear decoder.
+            Forecasts are far better with that: states that look the same are then near each
             other, and the trajectory goes on where others have been.
         duration: Of the window, in the time of the ODE.
         scale: What channels are divided by, so that the networks have numbers near 1.
@@ -63,7 +63,7 @@ def latent_ode(
     """
     times, channels = input_shape[0], input_shape[1] - 1
     inputs = keras.Input(input_shape)  # (100, 3)
-    # The last channel stays, which says what is observed.
+    # The last channel, which says what is observed, stays.
     x = keras.layers.Rescaling([1.0 / scale] * channels + [1.0])(inputs)
     x = BackwardEncoder(rnn_units, cell, name="encoder")(x)  # (25,)
     x = keras.layers.Dense(2 * latent_units, name="distribution", dtype="float32")(x)

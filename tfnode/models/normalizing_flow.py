@@ -1,13 +1,18 @@
 """`NormalizingFlow`: a density as a Keras model."""
 
 import math
-import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from tfnode.layers import FlowBlock
+
+if TYPE_CHECKING:
+    from tfnode.models.flow_distribution import FlowDistribution
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -21,7 +26,7 @@ class NormalizingFlow(keras.Model):
     Called on `x` it returns `log p(x)`, and so does `predict`. `fit(x)` maximises the
     likelihood: the loss is the mean of `-log p(x)`, in nats a sample, plus the path
     regularisers of the flow. `evaluate(x)` is without these. `compile` gets no loss. Targets
-    are ignored; where there are sample weights, Keras wants some: `fit(x, x, sample_weight=w)`.
+    are ignored, but Keras wants some beside sample weights: `fit(x, x, sample_weight=w)`.
 
     Args:
         input_shape: Of one sample.
@@ -32,7 +37,8 @@ class NormalizingFlow(keras.Model):
         `(batch, *input_shape)` to `(batch,)`, at least in float32.
 
     Raises:
-        ValueError: If the shape or the flow is none; in training, if `compile` was given a loss.
+        ValueError: If `input_shape` is not the shape of a sample or `flow` not a `FlowBlock`; in
+            training, if `compile` was given a loss.
 
     Example:
     ```python
@@ -46,7 +52,7 @@ class NormalizingFlow(keras.Model):
     Reference: Chen et al., *Neural Ordinary Differential Equations* (2018), section 4.
     """
 
-    def __init__(self, input_shape, flow, **kwargs):
+    def __init__(self, input_shape: Sequence[int], flow: FlowBlock, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(flow, FlowBlock):
             raise ValueError(f"`flow` must be a `tfnode.layers.FlowBlock`. Received: flow={flow!r}")
@@ -61,19 +67,26 @@ class NormalizingFlow(keras.Model):
         self.input_spec = keras.layers.InputSpec(shape=(None, *self.sample_shape))
         self.build((None, *self.sample_shape))
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: tuple) -> None:
         if not self.flow.built:
             self.flow.build(inputs_shape)
         self.built = True
 
-    def call(self, inputs, training=None, trace=None):
+    def call(self, inputs: Any, training: bool | None = None, trace: str | None = None) -> Any:
         z, log_det = self.flow(inputs, training=training, trace=trace)
         z = ops.cast(z, log_det.dtype)
         axes = list(range(1, len(z.shape)))
         log_normal = -0.5 * ops.sum(ops.square(z) + math.log(2.0 * math.pi), axis=axes)
         return log_normal + log_det  # (batch,)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool | None = True,
+    ) -> tf.Tensor:
         del x, y, training
         if self.loss is not None:
             raise ValueError(
@@ -85,8 +98,8 @@ class NormalizingFlow(keras.Model):
             losses = losses * ops.cast(ops.reshape(sample_weight, ops.shape(losses)), losses.dtype)
         return ops.mean(losses) + sum(self.losses)
 
-    def log_prob(self, x, trace=None):
-        """`log p(x)`, differentiable in `x` and in the weights.
+    def log_prob(self, x: Any, trace: str | None = None) -> tf.Tensor:
+        """Return `log p(x)`, differentiable in `x` and in the weights.
 
         Args:
             x: `(batch, *input_shape)`.
@@ -101,8 +114,8 @@ class NormalizingFlow(keras.Model):
         """
         return self._functions["log_prob"](self._batch("x", x), trace)
 
-    def sample(self, n, seed=None):
-        """Samples of the density, differentiable in the weights.
+    def sample(self, n: Any, seed: int | None = None) -> tf.Tensor:
+        """Draw samples of the density, differentiable in the weights.
 
         Args:
             n: How many, an int.
@@ -112,9 +125,9 @@ class NormalizingFlow(keras.Model):
             `(n, *input_shape)`.
 
         Raises:
-            ValueError: If `n` is none.
+            ValueError: If `n` is not an int of at least 0.
         """
-        if not (tf.is_tensor(n) or (isinstance(n, numbers.Integral) and n >= 0)):
+        if not (tf.is_tensor(n) or (isinstance(n, (int, np.integer)) and n >= 0)):
             raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
         z = keras.random.normal(
             (n, *self.sample_shape),
@@ -123,12 +136,12 @@ class NormalizingFlow(keras.Model):
         )
         return self.from_normal(z)
 
-    def from_normal(self, z):
-        """The flow backward: `x` for standard normal `z`, both `(batch, *input_shape)`."""
+    def from_normal(self, z: Any) -> tf.Tensor:
+        """Return `x` for standard normal `z`, both `(batch, *input_shape)`."""
         return self._functions["from_normal"](self._batch("z", z))
 
-    def _batch(self, name, x):
-        """A tensor of the shape of a batch, which retracing would relax, or an error."""
+    def _batch(self, name: str, x: Any) -> tf.Tensor:
+        """Return a tensor of a batch's shape, which retracing would relax; else raise an error."""
         x, expected = tf.cast(x, self.compute_dtype), tf.TensorShape([None, *self.sample_shape])
         if not x.shape.is_compatible_with(expected):
             raise ValueError(
@@ -137,8 +150,8 @@ class NormalizingFlow(keras.Model):
             )
         return tf.ensure_shape(x, expected)
 
-    def distribution(self):
-        """The density as a `tfp.distributions.Distribution`, of event shape `input_shape`.
+    def distribution(self) -> "FlowDistribution":
+        """Return the density as a `tfp.distributions.Distribution`, of event shape `input_shape`.
 
         It shares the weights: it changes as the model is trained.
         """
@@ -148,8 +161,8 @@ class NormalizingFlow(keras.Model):
         return FlowDistribution(self)
 
     @property
-    def _functions(self):
-        """Solves are slow in eager execution, so these are traced."""
+    def _functions(self) -> dict[str, Any]:
+        """Return the traced functions, since solves are slow in eager execution."""
         if not hasattr(self, "_traced"):
             self._traced = {
                 "log_prob": tf.function(
@@ -159,7 +172,7 @@ class NormalizingFlow(keras.Model):
             }
         return self._traced
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
@@ -169,7 +182,7 @@ class NormalizingFlow(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "NormalizingFlow":
         config = dict(config)
         config["flow"] = keras.saving.deserialize_keras_object(config["flow"])
         return cls(**config)

@@ -19,7 +19,7 @@ def ode_tuned(
     gradient: Any = "backprop",
     block: bool = True,
 ) -> keras.Model:
-    """A Neural ODE classifier with an ODE at each of two resolutions, with logits out.
+    """Return a Neural ODE classifier with an ODE at each of two resolutions, with logits out.
 
     ```
     conv 3x3 -> conv 3x3 stride 2 -> ODE block -> conv 3x3 stride 2 -> ODE block
@@ -54,7 +54,7 @@ def ode_tuned(
     on a validation split of MNIST's training set.
     """
 
-    def convolution(x, channels, strides):
+    def convolution(x: Any, channels: int, strides: int) -> Any:
         x = layers.Conv2D(
             channels,
             3,

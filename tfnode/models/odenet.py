@@ -23,20 +23,20 @@ def odenet(
     num_steps: int | None = None,
     tol: float | None = None,
 ) -> keras.Model:
-    """The Neural ODE classifier of the paper, with logits out.
+    """Return the Neural ODE classifier of the paper, with logits out.
 
     ```
     conv 3x3, norm, ReLU, conv 4x4 stride 2 -> ODE block on [0, 1] -> average pool, dense
     ```
 
     All convolutions before the block are without padding, so 28x28x1 becomes a state of
-    12x12x64. The paper's text gives the second convolution kernel 3 and stride 1, which
-    does not make that tensor; kernel 4 and stride 2 does, and is what its code has.
+    12x12x64. The paper's text gives the second convolution kernel 3 and stride 1, which does
+    not make that tensor. Its code has kernel 4 and stride 2, which does.
 
-    With `norm="batch"` the dynamics hold `tfnode.layers.TimeBatchNormalization`: in
-    training it is the paper's batch normalisation, and for inference it keeps the running
-    averages of each stage time apart, where the paper's code mixes them into one and loses
-    tens of points of accuracy in evaluation.
+    With `norm="batch"` the dynamics hold `tfnode.layers.TimeBatchNormalization`. In training
+    it is the paper's batch normalisation. For inference it keeps the running averages of each
+    stage time apart. The paper's code mixes them into one and loses tens of points of accuracy
+    in evaluation.
 
     Two controls belong beside any claim for the ODE block. `block=False` is the network
     without it, and nothing in its place. `solver="euler", gradient="backprop"` makes it one
@@ -52,8 +52,8 @@ def odenet(
         gradient: See `tfnode.gradients`.
         augment: Channels of zeros that are appended to the state (ANODE).
         regularizers: Of the path, see `tfnode.ODEBlock` (RNODE).
-        block: Whether there is an ODE block. Without it, `solver` and what follows have no
-            part, and `augment` must be 0.
+        block: Whether there is an ODE block. Without it `augment` must be 0, and the solver, the
+            gradient and the regularisers have no part.
         num_steps: Steps of a fixed-step solver, instead of the solver's own number.
         tol: Relative and absolute tolerance of an adaptive solver, instead of its own.
 
@@ -93,8 +93,8 @@ def odenet(
     return keras.Model(inputs, outputs, name="odenet")
 
 
-def _solver(identifier, num_steps, tol):
-    """The solver that `identifier` stands for, with what of the rest is not `None`."""
+def _solver(identifier: Any, num_steps: int | None, tol: float | None) -> Any:
+    """Return the solver that `identifier` stands for, with the other settings where given."""
     changes = {"num_steps": num_steps, "rtol": tol, "atol": tol}
     changes = {name: value for name, value in changes.items() if value is not None}
     solver = solvers.get(identifier)

@@ -1,5 +1,8 @@
 """`resnet18`: the baseline."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -14,7 +17,7 @@ def resnet18(
     *,
     stem: str = "imagenet",
 ) -> keras.Model:
-    """ResNet-18 with logits out; 11.2 million parameters for 28x28x1.
+    """Return ResNet-18 with logits out; 11.2 million parameters for 28x28x1.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -50,8 +53,10 @@ def resnet18(
     return keras.Model(inputs, outputs, name="resnet18")
 
 
-def _convolution(x, filters, kernel_size, strides=1, padding="same"):
-    """Convolution without bias and batch normalisation, with the original's settings."""
+def _convolution(
+    x: Any, filters: int, kernel_size: int | Sequence[int], strides: int = 1, padding: str = "same"
+) -> Any:
+    """Apply a convolution without bias, then batch normalisation, with the original's settings."""
     x = layers.Conv2D(
         filters,
         kernel_size,
@@ -63,8 +68,8 @@ def _convolution(x, filters, kernel_size, strides=1, padding="same"):
     return FusedBatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
-def _basic_block(x, filters, strides):
-    """Two 3x3 convolutions and a shortcut, projected where the shape changes."""
+def _basic_block(x: Any, filters: int, strides: int) -> Any:
+    """Apply two 3x3 convolutions and a shortcut, projected where the shape changes."""
     shortcut = x if strides == 1 else _convolution(x, filters, 1, strides=strides)
     y = layers.ReLU()(_convolution(x, filters, 3, strides=strides))
     y = _convolution(y, filters, 3)

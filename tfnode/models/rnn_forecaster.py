@@ -12,7 +12,7 @@ def rnn_forecaster(
     cell: str = "simple",
     scale: float = 5.0,
 ) -> keras.Model:
-    """A recurrent network that foretells points one by one, the baseline of Chen et al.
+    """Return a recurrent network that forecasts points one by one, the baseline of Chen et al.
 
     It sees the time since the last point, as their second network does. See
     `tfnode.layers.Forecaster`.
@@ -33,7 +33,7 @@ def rnn_forecaster(
     """
     inputs = keras.Input(input_shape)  # (100, 3)
     channels = input_shape[1] - 1
-    # The last channel stays, which says what is observed.
+    # The last channel, which says what is observed, stays.
     x = keras.layers.Rescaling([1.0 / scale] * channels + [1.0], dtype="float32")(inputs)
     x = Forecaster(units, cell, dtype="float32")(x)  # (200, 2)
     outputs = keras.layers.Rescaling(scale, dtype="float32")(x)

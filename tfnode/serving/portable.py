@@ -39,7 +39,7 @@ class PortableBlock(ODEBlock):
                 "The converters need blocks whose times are their own. Received: times given "
                 f"in the call of {self.name}. {REMEDY}."
             )
-        pairs = list(zip(self.times, self.times[1:]))
+        pairs: list[tuple[float, ...]] = list(zip(self.times, self.times[1:]))
         if not self.return_sequences:
             pairs = [self.times]
         states = [self._cast(inputs)]
