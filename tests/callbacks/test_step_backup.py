@@ -23,7 +23,7 @@ def _model(units=4, seed=0):
             keras.layers.Dense(2),
         ]
     )
-    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"], jit_compile=False)
     return model
 
 
