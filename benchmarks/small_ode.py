@@ -27,7 +27,7 @@ the initial state.
 | tfp | `tfp.math.ode.DormandPrince` under `tf.function(jit_compile=True)` |
 | tfp, adjoint | the same; the adjoint is the one gradient it has |
 | tfnode | `tfnode.odeint` under `tf.function(jit_compile=True)` |
-| tfnode, adjoint | `gradient="adjoint"` |
+| tfnode, adjoint | `gradient=Adjoint(max_reconstruction_error=None)` |
 | tfnode, checkpoint | `gradient="checkpoint"` |
 
 What is fair here, and to whom:
@@ -306,8 +306,10 @@ def tfnode_row(shape, outputs, method):
         def dynamics(t, y):
             return tensorflow_dynamics(t, y, *weights)
 
-        # Without a gradient, which one it would be does not matter.
-        gradient = method or "adjoint"
+        gradient = method
+        if method == "adjoint":
+            # The others' adjoints have no check, which refuses this one where time is long.
+            gradient = tfnode.gradients.Adjoint(max_reconstruction_error=None)
         ys, stats = tfnode.odeint(
             dynamics, y0, t, solver=solver, gradient=gradient, return_stats=True
         )
@@ -449,7 +451,7 @@ def check(results):
     for row in results:
         tolerance = SHAPES[row["shape"]].tolerance
         errors = row["value_error"] / VALUE_ERROR, (row["gradient_error"] or 0.0) / GRADIENT_ERROR
-        if not max(errors) <= tolerance:  # `>` would let NaN pass.
+        if not all(error <= tolerance for error in errors):  # NaN is not.
             errors = f"{row['value_error']}, {row['gradient_error']}"
             wrong.append(f"{row['shape']}, {name(row)}, {row['outputs']} output(s): {errors}")
     if wrong:
