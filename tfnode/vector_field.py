@@ -6,8 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context, forwardprop_util, record
 from tensorflow.python.ops import handle_data_util
+from tensorflow.python.ops.control_flow_v2_func_graphs import (
+    CondBranchFuncGraph,
+    WhileBodyFuncGraph,
+    WhileCondFuncGraph,
+)
 
 # Operations that draw another number each time they run.
 RANDOM_OPERATIONS = {
@@ -34,6 +40,7 @@ RANDOM_OPERATIONS = {
 }
 PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
+CONTROL_FLOW_GRAPHS = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
 # The most elements of a tensor that may be watched after the trace of a `tf.function`.
 SMALL = 4096
 
@@ -92,8 +99,10 @@ class VectorField:
         self._function = traced
         self._size = len(y)
         self.reads = list(traced.captured_inputs)
-        matters = _reach_outputs(traced)
-        _refuse_feedback(updated, {id(x) for x, used in zip(self.reads, matters) if used}, scope)
+        before = _ancestors(traced.graph.outputs)
+        matters = [x.op.name in before for x in traced.graph.internal_captures]
+        used = {id(x) for x, matter in zip(self.reads, matters) if matter}
+        _refuse_feedback(updated, used, before, scope)
         _refuse_assignments(traced.graph, matters)
         self.sources = _sources(self.reads, matters, traced.graph.variables, scope.frozen)
         self.handles = [i for i, x in enumerate(self.reads) if matters[i] and _is_variable(x)]
@@ -166,6 +175,8 @@ class _Watching(keras.StatelessScope):
 
     Attributes:
         values: The tensors that stand for variables.
+        reread: The values that were read of variables after an update.
+        graph: The graph of the trace.
         frozen: The set of the identities of those in which nobody may ask for a gradient.
     """
 
@@ -177,12 +188,22 @@ class _Watching(keras.StatelessScope):
         self.created = False
         self.values: dict = {}
         self.frozen: set = set()
+        self.reread: list = []
+        self.graph: Any = None
         self._around = tf.compat.v1.get_default_graph().as_default
         if tf.executing_eagerly():
             self._around = context.eager_mode
 
     def add_update(self, update: tuple) -> None:
         variable, _ = update
+        if self._in_a_function():
+            self._refuse_function(variable)
+        if _is_seed(variable) and pywrap_tfe.TFE_Py_TapeSetIsStopped():
+            raise ValueError(
+                "The dynamics draw random numbers inside of tf.recompute_grad, which would draw "
+                "others on the way back. Leave it out: the gradients 'checkpoint' and 'adjoint' "
+                f"recompute the dynamics themselves. Received: dynamics with {variable.path}"
+            )
         _, count = self.updated.get(id(variable), (variable, 0))
         self.updated[id(variable)] = variable, count + 1
         super().add_update(update)
@@ -190,10 +211,32 @@ class _Watching(keras.StatelessScope):
     def get_current_value(self, variable: keras.Variable) -> Any:
         self.read[id(variable)] = variable
         self.created |= variable._value is None
+        if self._in_a_function():
+            if _is_seed(variable):
+                self._refuse_function(variable)
+            # The function keeps what it reads for later solves: let that be the variable.
+            return None
         value = super().get_current_value(variable)
         if value is None and variable._value is not None:
             value = self._value_around(variable)
+        elif id(variable) in self.updated and not _is_seed(variable):
+            value = tf.identity(value)
+            self.reread.append(value)
         return value
+
+    def _in_a_function(self) -> bool:
+        """Return whether a `tf.function` of the user's is traced, within this trace."""
+        graph = tf.compat.v1.get_default_graph()
+        while isinstance(graph, CONTROL_FLOW_GRAPHS):
+            graph = graph.outer_graph
+        return graph is not self.graph
+
+    def _refuse_function(self, variable: keras.Variable) -> None:
+        raise ValueError(
+            "The dynamics update a variable or draw random numbers inside of a tf.function of "
+            "their own, which would keep the values of its first trace. Leave out the tf.function: "
+            f"the solve traces the dynamics. Received: dynamics with {variable.path}"
+        )
 
     def _value_around(self, variable: keras.Variable) -> tf.Tensor:
         if id(variable) not in self.values:
@@ -220,6 +263,7 @@ def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Wat
 
     def evaluate(t, y):
         # At the root of a graph TensorFlow refuses names of layers that begin with "_".
+        scope.graph = tf.compat.v1.get_default_graph()
         with scope, tf.name_scope("vector_field"):
             return function(t, y)
 
@@ -263,11 +307,12 @@ def _refuse_batch_normalization(updated: list) -> None:
             )
 
 
-def _refuse_feedback(updated: list, matters: set, scope: _Watching) -> None:
+def _refuse_feedback(updated: list, matters: set, before: set[str], scope: _Watching) -> None:
     """Raise for a variable that the field updates and that its derivative depends on."""
+    reread = any(value.op.name in before for value in scope.reread)
     for variable in updated:
         value = scope.values.get(id(variable))
-        if value is not None and id(value) in matters:
+        if reread or (value is not None and id(value) in matters):
             raise ValueError(
                 "The dynamics update a variable on which their own derivative depends, as "
                 "keras.layers.SpectralNormalization does in training. The derivative would "
@@ -275,12 +320,6 @@ def _refuse_feedback(updated: list, matters: set, scope: _Watching) -> None:
                 "layer with `training=False`, or update the variable outside of the solve. "
                 f"Received: dynamics that update and use {variable.path}"
             )
-
-
-def _reach_outputs(traced: Any) -> list[bool]:
-    """Return for each captured input of a function whether an output depends on it."""
-    before = _ancestors(traced.graph.outputs)
-    return [x.op.name in before for x in traced.graph.internal_captures]
 
 
 def _python_calls(graph: tf.Graph, operations: set[str]) -> dict[str, set[int]]:
@@ -352,6 +391,8 @@ def _may_be_watched(x: tf.Tensor, shape: tf.TensorShape, frozen: bool = False) -
             or bool(eager and forwardprop_util.pack_tangents([x]).tangents)
             or (not tf.executing_eagerly() and size is not None and size <= SMALL)
         )
+    if record.should_record_backprop([x]):
+        return True
     seen, waiting = set(), [x.op]
     while waiting:
         operation = waiting.pop()

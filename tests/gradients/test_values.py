@@ -165,3 +165,85 @@ def test_a_stopped_table_in_a_graph_costs_no_gradient():
 
     trace(tf.ones([3], f64), tf.ones([1000], f64))
     assert [len(field.sources) for field in fields] == [1, 0]
+
+
+def dense(kernel=0.7):
+    layer = keras.layers.Dense(1, use_bias=False, dtype="float64")
+    layer.build((None, 1))
+    layer.kernel.assign([[kernel]])
+    return layer
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_dynamics_that_are_a_function_of_tensorflow_see_new_weights(gradient):
+    layer = dense()
+    dynamics = tf.function(lambda t, y: layer(y))
+    for kernel in (0.7, 0.5):
+        layer.kernel.assign([[kernel]])
+        with tf.GradientTape() as tape:
+            y = tfnode.odeint(dynamics, Y0[:, None], [0.0, 1.0], solver=TIGHT, gradient=gradient)
+            value = tf.reduce_sum(y[-1])
+        np.testing.assert_allclose(value, np.exp(kernel), rtol=1e-8)
+        np.testing.assert_allclose(
+            tape.gradient(value, layer.kernel.value), [[np.exp(kernel)]], rtol=1e-7
+        )
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_stopped_tensor_that_a_tape_watches(gradient):
+    @tf.function
+    def run(k):
+        x = tf.stop_gradient(k)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tfnode.odeint(lambda t, y: -x * y, x, [0.0, 1.0], solver=TIGHT, gradient=gradient)
+            value = y[-1]
+        return tape.gradient(value, x)
+
+    got = run(tf.constant(0.7, f64))
+    np.testing.assert_allclose(got, 0.3 * np.exp(-0.7), rtol=1e-7)
+
+
+DROPOUT = keras.layers.Dropout(0.5, dtype="float64")
+COUNT = keras.Variable(0, dtype="int64")
+FACTOR = keras.Variable(0.7, dtype="float64")
+
+
+def drop(y):
+    return -DROPOUT(y, training=True)
+
+
+def assign_and_read(t, y):
+    FACTOR.assign(0.5)
+    return -FACTOR.value * y
+
+
+REFUSED = {
+    "dropout in a tf.function": (tf.function(lambda t, y: drop(y)), "Leave out the tf.function"),
+    "dropout that is recomputed": (lambda t, y: tf.recompute_grad(drop)(y), "recompute_grad"),
+    "assigned and read": (assign_and_read, "outside of the solve"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    dynamics, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        tfnode.odeint(dynamics, tf.ones([6], f64), [0.0, 1.0])
+
+
+def test_a_counter_is_no_feedback():
+    def dynamics(t, y):
+        COUNT.assign_add(1)
+        COUNT.assign_add(1)
+        return -y
+
+    y = tfnode.odeint(dynamics, Y0, [0.0, 1.0], solver=TIGHT)
+    np.testing.assert_allclose(y[-1], np.exp([-1.0]), rtol=1e-8)
+
+
+def test_an_event_of_random_dynamics_is_refused():
+    with pytest.raises(ValueError, match="several solves"):
+        tfnode.odeint_event(
+            lambda t, y: 1.0 - drop(y), tf.ones([6], f64), 0.0, lambda t, y: y[0] - 3.0
+        )

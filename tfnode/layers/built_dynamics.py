@@ -62,8 +62,9 @@ def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Vari
         )
     )
     (field,) = fields
+    known = {id(variable._value) for variable in field.variables}
     for _, source in field.sources:
-        if isinstance(source, tf.Variable):
+        if isinstance(source, tf.Variable) and id(source) not in known:
             raise ValueError(
                 "The dynamics of an ODEBlock read a tf.Variable, which Keras neither trains "
                 "nor saves. Make it a weight of a layer, by `add_weight`, or a "
