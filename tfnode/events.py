@@ -162,7 +162,7 @@ def _locate(solver, problem, event_fn, direction):
         return ~found & now.may_go_on(pace.total)
 
     def body(now, signs, h, found):
-        trial = pace.step_towards(now.t + direction * now.h, now)
+        trial = pace.step_towards(now.t + direction * now.h, now, direction, field)
         values = event(trial.t, trial.y)
         found = trial.accept & (smallest(signs, values) <= 0.0)
         after = pace.advance(now, trial, now.reached)

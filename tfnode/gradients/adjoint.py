@@ -62,6 +62,8 @@ class Adjoint(Gradient):
     Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms* (2021).
     """
 
+    independent = False
+
     def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 50.0):
         limit = max_reconstruction_error
         number = isinstance(limit, (int, float)) and not isinstance(limit, bool)

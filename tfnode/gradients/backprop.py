@@ -57,6 +57,7 @@ class Backprop(Gradient):
             quadratures=problem.quadratures,
             final_only=request.final_only,
             steps=steps,
+            drop=problem.drop,
         )
         outputs = [*trajectory.states, *trajectory.quadratures]
         values = [value_of(s) for _, s in problem.vector_field.sources]
@@ -78,7 +79,8 @@ def _accepted_steps(problem: Problem, request: Request) -> Steps:
             caller=Caller(problem.origin),
             final_only=request.final_only,
             max_states=2,
+            drop=problem.drop,
         )
     with tf.control_dependencies(trajectory.states[:1]):
         # The error of a failed solve comes before any gradient.
-        return cut(Steps(trajectory.record, trajectory.stats))
+        return cut(Steps(trajectory.record, trajectory.stats, trajectory.failed, trajectory.number))
