@@ -186,8 +186,8 @@ def _check_independent(solver: Any, gradient: gradients.Gradient, integrand: Any
     """Raise `ValueError` for what cannot be solved sample by sample."""
     if not drivable(solver).tells_steps:
         raise ValueError(
-            "Independent samples need a Runge-Kutta solver of `tfnode.solvers`; TFP's take one step "
-            f"for all. Received: solver={solver}"
+            "Independent samples need a Runge-Kutta solver of `tfnode.solvers`; TFP's take one "
+            f"step for all. Received: solver={solver}"
         )
     if not gradient.independent:
         raise ValueError(

@@ -43,8 +43,8 @@ class SampleFixedPace(FixedPace):
 
     def start(self, y: State, q: State) -> FixedPlace:
         self.y0, times, zero = y, self.solve.times, tf.zeros([], tf.int32)
-        t = times[:, 0]
-        return FixedPlace(y, q, zero, Attempt(t, times[:, 1] - t, tf.zeros_like(t, zero.dtype)))
+        t, none = times[:, 0], tf.zeros_like(times[:, 0], tf.int32) - 1
+        return FixedPlace(y, q, zero, Attempt(t, times[:, 1] - t, none))
 
     def leg(self, index: Any, now: FixedPlace) -> Interval:
         start, end = (tf.gather(self.solve.times, i, axis=1) for i in (index, index + 1))
@@ -90,7 +90,7 @@ class SampleFixedPace(FixedPace):
     def finish(self, now: FixedPlace, caller: Caller) -> End:
         times = self.solve.times
         steps = tf.reduce_sum(self.number_in(times[:, :-1], times[:, 1:]), 1)
-        t, h, number = now.last
+        t, h, number = now.last[0], now.last[1], tf.maximum(now.last[2], 0)
         facts = ["time reached =", caller.time(t), "steps =", number, "last step size =", h]
         stats = Stats(steps * len(self.rows), steps, tf.zeros_like(steps))
         sound = finite(self.y0, samples=True)

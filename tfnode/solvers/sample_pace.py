@@ -1,7 +1,7 @@
 """`SamplePace`: the part of `ErrorControl` in one solve in which each sample has its clock."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
