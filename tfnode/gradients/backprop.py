@@ -48,7 +48,9 @@ class Backprop(Gradient):
 
     def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
         solver = request.solver
-        steps = _accepted_steps(problem, request) if solver.adaptive else None
+        # Independent samples that fail must not spoil the gradients of the others.
+        apart = problem.times.shape.rank == 2 and solver.controller.on_failure == "nan"
+        steps = _accepted_steps(problem, request) if solver.adaptive or apart else None
         trajectory = solver.integrate(
             problem.field,
             problem.y0,

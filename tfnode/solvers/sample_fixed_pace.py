@@ -94,4 +94,7 @@ class SampleFixedPace(FixedPace):
         facts = ["time reached =", caller.time(t), "steps =", number, "last step size =", h]
         stats = Stats(steps * len(self.rows), steps, tf.zeros_like(steps))
         sound = finite(self.y0, samples=True)
-        return End(~finite(now.y, samples=True), self.reasons(sound), facts, stats)
+        failed = ~finite(now.y, samples=True)
+        if self.failed is not None:
+            failed |= self.failed
+        return End(failed, self.reasons(sound), facts, stats)

@@ -149,8 +149,17 @@ class RepeatedSamplePace(SamplePace):
     """
 
     def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
-        super().__init__(control, solve._replace(first_step=tf.zeros_like(solve.times[:, 0])))
+        super().__init__(control, solve)
         self.steps, self.failed = steps, steps.failed
+
+    def start(self, y: State, q: State) -> Progress:
+        t = self.solve.times[:, 0]
+        # Also here, no derivative of a sample that failed.
+        rows = chosen(tf.ones_like(self.steps.failed), False, self.steps.failed)
+        slope, _ = self.solve.field(take(t, rows), [take(x, rows) for x in y], rows)
+        self.evaluations, zero = 1, tf.zeros_like(t, tf.int32)
+        clock = tf.stack([t, tf.zeros_like(t), tf.ones_like(t)])
+        return Progress(y, q, (slope, []), clock, tf.stack([zero, zero, zero + 1]))
 
     def active(self, now: Progress) -> tf.Tensor:
         return tf.not_equal(now.h, 0.0)
