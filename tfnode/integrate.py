@@ -36,25 +36,38 @@ def odeint(
             state is carried in float32 by the solver; `func` sees it in its own dtype.
         t: 1-D, at least two times, strictly increasing or strictly decreasing. `func` gets
             its times in the dtype of the state, at least float32. Give a tensor, or a list
-            with tensors in it, where gradients in the times are wanted.
+            with tensors in it, where gradients in the times are wanted. Or `(batch, n)`, a row
+            for each sample, which may end in its last time repeated: the state stays there.
         solver: A name, config or instance: see `tfnode.solvers`.
         gradient: A name, config or instance: see `tfnode.gradients`. `None` takes the exact
             gradient of what was computed, 'checkpoint'; with a solver of TensorFlow
             Probability, which does not tell its steps, 'adjoint'.
+        independent: Whether every sample has its own clock: its times, direction, steps and error
+            norm. The samples are on the first axis of every tensor in `y0`, and `func` gets `t` of
+            shape `(batch,)`. `None` means "where `t` is 2-D"; True gives every sample its own
+            steps at shared times, too.
         return_stats: Whether to return the cost of the solve too.
 
     Returns:
         The states at `t`, stacked on a new leading axis, `[0]` being `y0`; with
-        `return_stats`, `(states, stats)` where `stats` is a NamedTuple of scalar int32
-        tensors `num_evaluations`, `num_steps`, `num_rejected`.
+        `return_stats`, `(states, stats)` where `stats` is a NamedTuple of int32 tensors
+        `num_evaluations`, `num_steps`, `num_rejected`: scalars, or of shape `(batch,)` where
+        the samples are independent.
 
     The dynamics are traced once a solve. What they draw by `keras.random` is fixed for the solve.
+
+    Where the samples are independent, the dynamics must treat each by itself, and an evaluation
+    leaves out those that are done: `batch` in `func` is the number of the others. All take part
+    under XLA; where the dynamics draw random numbers; where they read a tensor or an array, but
+    no variable, whose first axis is as long as the batch; and where they cannot be traced with a
+    batch of another size, as with a variable that has a row for each sample.
 
     Raises:
         ValueError: If the arguments do not fit: unknown solver or gradient, or two that do not
             go together, times that are not 1-D, too few or not monotonic, a derivative unlike
             the state; if the dynamics draw by `tf.random`, or hold plain batch normalisation
-            in training.
+            in training; if the samples are independent and the dynamics hold any batch
+            normalisation in training, the gradient is 'adjoint', or the solver is TFP's.
         TypeError: If a state or the times are not floating.
         tf.errors.InvalidArgumentError: If times known only at run time are not monotonic, or
             if the solve fails, see `tfnode.solvers`; XLA has no assertions: there the states
