@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode import gradients, solvers
+from tfnode import gradients, sample_events, solvers
 from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
 from tfnode.problem import Problem, converted
@@ -26,9 +26,12 @@ def odeint_event(
     event_fn: Callable,
     *,
     reverse_time: bool = False,
+    independent: bool = False,
+    t1: Any = None,
+    direction: int = 0,
     solver: Any = "dopri5",
     gradient: Any = None,
-) -> tuple[tf.Tensor, Any]:
+) -> Any:
     """Solve `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
 
     The event is the first change of sign of any element of `event_fn(t, y)`, looked for at
@@ -41,24 +44,36 @@ def odeint_event(
     moves with it.
 
     Args:
-        func, y0: As in `tfnode.odeint`. The whole state, batch included, has one event.
-        t0: Scalar, the time of `y0`. Give a tensor where its gradient is wanted.
-        event_fn: `event_fn(t, y)`, a float tensor of any shape. Differentiable in what it
-            closes over, too.
+        func, y0: As in `tfnode.odeint`. The whole state, batch included, has one event, if the
+            samples are not `independent`.
+        t0: Scalar, the time of `y0`; where the samples are independent, also one for each. Give a
+            tensor where its gradient is wanted.
+        event_fn: `event_fn(t, y)`, a float tensor of any shape; where the samples are independent
+            `(batch,)`, or `(batch, k)` for `k` events. Differentiable in what it closes over, too.
         reverse_time: Whether time runs backward from `t0`.
+        independent: Whether every sample has its own event, and its own clock as in
+            `tfnode.odeint`. The next two arguments go with it alone.
+        t1: The last time at which an event is looked for, like `t0`, whatever `reverse_time`;
+            `None` to look until the `max_steps` of the solver are spent.
+        direction: Which changes of sign count: 1 those to positive values, -1 those to negative
+            ones, 0 both.
         solver: An adaptive Runge-Kutta method: a name, config or instance.
         gradient: As in `tfnode.odeint`.
 
     Returns:
         `(event_time, states)`: a scalar; and `y0` and the state at the event, stacked on a
-        new leading axis as by `tfnode.odeint`.
+        new leading axis as by `tfnode.odeint`. Where the samples are independent, a `SampleEvents`:
+        the times `(batch,)`; the states; `happened`, whether there was an event up to `t1`, where
+        there was none the time is `t1` and the state that at `t1`; and `which`, the index of the
+        element of the event function that was zero, or -1.
 
     Raises:
         ValueError: If the solver is not an adaptive Runge-Kutta method, if the event function
-            cannot be called or does not return floats, and as `odeint`.
+            cannot be called or does not return floats, if arguments do not go together, and as
+            `odeint`.
         tf.errors.InvalidArgumentError: If the solver fails or comes to the end of its
             `max_steps` before there is an event. Under XLA, which has no assertions, the
-            time and the state are NaN.
+            time and the state are NaN. So they are with a solver of `on_failure="nan"`.
 
     Example: a ball that falls from a height of 10 m, and its first bounce.
     ```python
@@ -83,6 +98,16 @@ def odeint_event(
             f"`event_fn` must be a callable `event_fn(t, y)`. Received: event_fn={event_fn!r}"
         )
     gradient = gradients.get(gradient, solver)
+    if direction not in (-1, 0, 1):
+        raise ValueError(f"`direction` must be -1, 0 or 1. Received: direction={direction!r}")
+    if independent:
+        options = reverse_time, t1, direction, solver, gradient
+        return sample_events.solve(converted(func), y0, t0, converted(event_fn), *options)
+    if t1 is not None or direction:
+        raise ValueError(
+            "`t1` and `direction` need independent=True, which gives every sample its own event. "
+            f"Received: t1={t1}, direction={direction}"
+        )
     return _solve(converted(func), y0, t0, converted(event_fn), reverse_time, solver, gradient)
 
 
@@ -168,7 +193,7 @@ def _locate(solver, problem, event_fn, direction):
         return ~found & now.may_go_on(pace.total)
 
     def body(now, signs, h, found):
-        trial = pace.step_towards(now.t + direction * now.h, now)
+        trial = pace.step_towards(now.t + direction * now.h, now, direction, field)
         values = event(trial.t, trial.y)
         found = trial.accept & (smallest(signs, values) <= 0.0)
         after = pace.advance(now, trial, now.reached)

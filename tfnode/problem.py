@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.solvers.failure import checked, finite
+from tfnode.solvers.failure import checked, compiled_by_xla, finite
+from tfnode.solvers.rows import Rows, take
 from tfnode.vector_field import PinnedSeeds, VectorField
 
 
@@ -39,17 +40,20 @@ class Problem:
     Args:
         func: As in `tfnode.odeint`, through `converted`.
         y0: As in `tfnode.odeint`.
-        t: 1-D tensor of at least one time, float32 or float64. The first is that of `y0`.
+        t: `t(dtype)`, 1-D tensor of at least one time, float32 or float64. The first is that of
+            `y0`. Where the samples are independent, `(n,)` or `(batch, n)`.
         integrand: As in `tfnode.integrate.solve`.
+        independent: Whether every sample has its own clock.
 
     Attributes:
         y0: List of tensors, the state at `times[0]`.
         quadratures: List of tensors, zeros like the integrands: the state never depends on
             them, so that they have no part in the error that an adaptive solver controls.
         time_dtype: The dtype of the times that the dynamics get.
-        times: 1-D tensor, the time elapsed since the first of `t`.
-        origin: Scalar, the first of `t`.
+        times: The time elapsed since the first of `t`: 1-D, or `(batch, n)`.
+        origin: The first of `t`: a scalar, or `(batch,)`.
         vector_field: The traced `VectorField`.
+        drop: Whether evaluations may leave out samples, a boolean or a boolean scalar.
 
     Raises:
         ValueError: If the dynamics cannot be called, do not return the structure and shape of
@@ -57,7 +61,14 @@ class Problem:
         TypeError: If the state or the derivative is not floating.
     """
 
-    def __init__(self, func: Any, y0: Any, t: Callable, integrand: Callable | None = None):
+    def __init__(
+        self,
+        func: Any,
+        y0: Any,
+        t: Callable,
+        integrand: Callable | None = None,
+        independent: bool = False,
+    ):
         self._call = caller(func)
         self._integrand = integrand
         self._structure = tf.nest.map_structure(_state_tensor, y0)
@@ -69,10 +80,19 @@ class Problem:
         self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self.quadratures = [] if integrand is None else [tf.zeros([], self.time_dtype)]
-        self._set_times(t(self.time_dtype))
-        self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
+        # One row for each sample: whoever adds to it, a context say, has it gathered.
+        self._own: list = []
+        self.drop: Any = False
+        if independent:
+            self._set_clocks(t(self.time_dtype))
+            self._trace_samples()
+        else:
+            self._set_times(t(self.time_dtype))
+            self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
 
-    def field(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
+    def field(
+        self, t: tf.Tensor, y: Sequence[tf.Tensor], rows: Rows | None = None
+    ) -> tuple[list, list]:
         """Evaluate the dynamics directly, with their updates of Keras variables.
 
         Returns:
@@ -80,18 +100,19 @@ class Problem:
         """
         seeds = self.vector_field.seeds
         with PinnedSeeds(seeds) if seeds else contextlib.nullcontext():
-            return self._evaluate(t, y)
+            return self._evaluate(t, y, *(take(x, rows) for x in self._own))
 
-    def caller_time(self, t: tf.Tensor) -> tf.Tensor:
+    def caller_time(self, t: tf.Tensor, *own: tf.Tensor) -> tf.Tensor:
         """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
         if self._origin is not None:
+            origin, earliest, latest = own or (self._origin, self._earliest, self._latest)
             # Rounding must not leave the interval, where the dynamics need not be defined.
-            t = tf.clip_by_value(self._origin + t, self._earliest, self._latest)
+            t = tf.clip_by_value(origin + t, earliest, latest)
         return tf.cast(t, self.time_dtype)
 
     @property
     def origin(self) -> tf.Tensor:
-        return tf.zeros([], self.times.dtype) if self._origin is None else self._origin
+        return tf.zeros_like(self.times[..., 0]) if self._origin is None else self._origin
 
     def pack(self, y: Sequence[tf.Tensor]) -> Any:
         """Return the list as the structure of the state, in its dtypes."""
@@ -124,8 +145,73 @@ class Problem:
         self._earliest = tf.minimum(given[0], given[-1]) if several else -infinity
         self._latest = tf.maximum(given[0], given[-1]) if several else infinity
 
-    def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
-        y, t = self.pack(y), self.caller_time(t)
+    def _set_clocks(self, given: tf.Tensor) -> None:
+        """Set the times of every sample, and make the shapes of the batch agree."""
+        batch = tf.TensorShape([given.shape[0] if given.shape.rank == 2 else None])
+        for y in self.y0:
+            if y.shape.rank == 0:
+                raise ValueError(
+                    "Independent samples need a state whose tensors all have the batch as first "
+                    f"axis. Received: a state with a tensor of shape {y.shape}"
+                )
+            if not batch.is_compatible_with(y.shape[:1]):
+                raise ValueError(
+                    "Independent samples need the same number of rows in every tensor of the state "
+                    "and in times of shape (batch, n). "
+                    f"Received: t of shape {given.shape}, y0 of shapes {[x.shape for x in self.y0]}"
+                )
+            batch = batch.merge_with(y.shape[:1])
+        if given.shape.rank == 1:
+            shape = [batch[0] or tf.shape(self.y0[0])[0], given.shape[0] or tf.size(given)]
+            given = tf.broadcast_to(given, tf.stack(shape))
+        if batch[0] is None:
+            sizes = tf.stack([tf.shape(x)[0] for x in (given, *self.y0)])
+            given = checked(
+                given,
+                tf.reduce_any(tf.not_equal(sizes, sizes[0])),
+                "Independent samples need the same number of rows in every tensor of the state "
+                "and in the times.",
+                "rows of the times, then of each tensor =",
+                sizes,
+            )
+        given.set_shape([batch[0], given.shape[1]])
+        for y in self.y0:
+            y.set_shape([batch[0], *y.shape[1:]])
+        static = tf.get_static_value(given)
+        self._origin, self.times = None, given
+        if static is None or (static[:, 0] != 0.0).any():
+            start, end = given[:, 0], given[:, -1]
+            self.times, self._origin = given - start[:, tf.newaxis], start
+            self._earliest, self._latest = tf.minimum(start, end), tf.maximum(start, end)
+            self._own = [self._origin, self._earliest, self._latest]
+
+    def _trace_samples(self) -> None:
+        """Trace the dynamics for batches of any size, or else for this one alone."""
+
+        def traced(size: int | None) -> VectorField:
+            return VectorField(self._evaluate, self.times.dtype, self.y0, self._own, (size,))
+
+        static = self.y0[0].shape[0]
+        if compiled_by_xla():
+            self.vector_field = traced(static)
+        else:
+            try:
+                self.vector_field = traced(None)
+            except (TypeError, ValueError, tf.errors.OpError):
+                self.vector_field = traced(static)
+            else:
+                size = tf.shape(self.y0[0])[0] if static is None else static
+                self.drop = self.vector_field.takes_parts(size)
+        if self.vector_field.updates:
+            raise ValueError(
+                "Independent samples need dynamics that treat every sample by itself. These update "
+                "variables, as batch normalisation does in training, whose statistics are those "
+                "of the batch. Solve with times of shape (n,) and without `independent`, or call "
+                "the layer with `training=False`."
+            )
+
+    def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor], *own: tf.Tensor) -> tuple[list, list]:
+        y, t = self.pack(y), self.caller_time(t, *own)
         if self._integrand is None:
             dy, rates = self._call(t, y), []
         else:

@@ -15,6 +15,8 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
     WhileCondFuncGraph,
 )
 
+from tfnode.solvers.rows import Rows, take
+
 # Operations that draw another number each time they run.
 RANDOM_OPERATIONS = {
     "Multinomial",
@@ -55,9 +57,13 @@ class VectorField:
     evaluation updates a Keras variable.
 
     Args:
-        function: `function(t, y) -> (dy, dq)` over lists of tensors.
-        time_dtype: The dtype of `t`, a scalar.
+        function: `function(t, y, *own) -> (dy, dq)`, with `y`, `dy` and `dq` lists of tensors.
+        time_dtype: The dtype of `t`.
         y: List of tensors, for their shapes and dtypes.
+        own: Tensors of the batch, from which the field reads one row for each sample. They are
+            the first ones of `reads`.
+        batch: `()` where `t` is a scalar; where each sample has its time, `(size,)`, the size
+            of the batch, or `None` for any.
 
     Attributes:
         reads: List of tensors from outside that the field reads: values, and handles of tensor
@@ -79,11 +85,21 @@ class VectorField:
             running averages of plain batch normalisation.
     """
 
-    def __init__(self, function: Callable, time_dtype: tf.DType, y: Sequence[tf.Tensor]):
-        signature = (
-            tf.TensorSpec([], time_dtype),
-            [tf.TensorSpec(x.shape, x.dtype) for x in y],
-        )
+    def __init__(
+        self,
+        function: Callable,
+        time_dtype: tf.DType,
+        y: Sequence[tf.Tensor],
+        own: Sequence[tf.Tensor] = (),
+        batch: tuple = (),
+    ):
+        def signature_of(batch: tuple) -> tuple:
+            def spec(x: tf.Tensor) -> tf.TensorSpec:
+                return tf.TensorSpec([*batch, *x.shape[len(batch) :]], x.dtype)
+
+            return tf.TensorSpec(batch, time_dtype), [spec(x) for x in y], [spec(x) for x in own]
+
+        signature = signature_of(batch)
         self.seeds: list = []
         traced, scope = _trace(function, signature, self.seeds)
         drawn = scope.updated_seeds()
@@ -97,13 +113,15 @@ class VectorField:
         updated = [v for v, _ in scope.updated.values() if not _is_seed(v)]
         _refuse_batch_normalization(updated)
         self._function = traced
-        self._size = len(y)
-        self.reads = list(traced.captured_inputs)
+        self._trace_again = lambda size: _trace(function, signature_of((size,)), self.seeds)
+        self._own = len(own)
+        self.reads = [*own, *traced.captured_inputs]
         before = _ancestors(traced.graph.outputs)
-        matters = [x.op.name in before for x in traced.graph.internal_captures]
+        captures = [x.op.name in before for x in traced.graph.internal_captures]
+        matters = [True] * len(own) + captures
         used = {id(x) for x, matter in zip(self.reads, matters) if matter}
         _refuse_feedback(updated, used, before, scope)
-        _refuse_assignments(traced.graph, matters)
+        _refuse_assignments(traced.graph, captures)
         self.sources = _sources(self.reads, matters, traced.graph.variables, scope.frozen)
         self.handles = [i for i, x in enumerate(self.reads) if matters[i] and _is_variable(x)]
         self.lists = [x for x in self.reads if x.dtype == tf.variant]
@@ -112,11 +130,41 @@ class VectorField:
         _refuse_random_operations(operations)
         self.python = _python_calls(traced.graph, operations)
         self.updates = bool(updated)
+        self._values = list(scope.values.values())
         self.variables = [v for v in scope.read.values() if not _is_seed(v)]
 
     def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
         """Return the field with these tensors in place of `reads`."""
-        return BoundField(self._function, self._size, reads, [i for i, _ in self.sources])
+        return BoundField(self._function, reads, [i for i, _ in self.sources], self._own)
+
+    def takes_parts(self, size: Any) -> Any:
+        """Return whether the field takes some of the samples as it takes the batch.
+
+        It does not where it draws random numbers, where it reads a tensor that is as long as the
+        batch and no variable, nor where it cannot be traced with a batch of another size.
+
+        Args:
+            size: Of the batch, an int or an int32 scalar.
+
+        Returns:
+            A boolean, or a boolean scalar where a size is known only at run time.
+        """
+        variables = {id(value) for value in self._values}
+        found = [x for x in self.reads[self._own :] if id(x) not in variables]
+        found = [x for x in found if x.dtype not in (tf.resource, tf.variant)]
+        operations = self._function.graph.get_operations()
+        found += [x.outputs[0] for x in operations if x.type == "Const" and _may_be_data(x)]
+        sizes = [x.shape[0] or tf.shape(x)[0] for x in found if x.shape.rank]
+        known = [x for x in (*sizes, size) if not tf.is_tensor(x)]
+        largest = max([x.shape[0] or 0 for x in self.reads if x.shape.rank] + known + [1])
+        if self.seeds or (not tf.is_tensor(size) and size in known[:-1]):
+            return False
+        try:
+            self._trace_again(largest + 1)
+        except (TypeError, ValueError, tf.errors.OpError):
+            return False
+        dynamic = [x for x in sizes if tf.is_tensor(x) or tf.is_tensor(size)]
+        return tf.reduce_all([tf.not_equal(x, size) for x in dynamic]) if dynamic else True
 
 
 class BoundField:
@@ -126,16 +174,18 @@ class BoundField:
         sources: List of the tensors, or handles of variables, to differentiate in.
     """
 
-    def __init__(self, function: Any, size: int, reads: Sequence[tf.Tensor], positions: list[int]):
-        self._function = function
-        self._size = size
+    def __init__(self, function: Any, reads: Sequence[tf.Tensor], positions: list[int], own: int):
+        self._function, self._own = function, own
         self._reads = list(reads)
         self.sources = [self._reads[i] for i in positions]
 
-    def __call__(self, t: tf.Tensor, y: Sequence[tf.Tensor]) -> tuple[list, list]:
+    def __call__(
+        self, t: tf.Tensor, y: Sequence[tf.Tensor], rows: Rows | None = None
+    ) -> tuple[list, list]:
         """Return the derivative at `(t, y)` and the integrands of the quadratures there."""
+        own = [take(x, rows) for x in self._reads[: self._own]]
         # TensorFlow has no public way to call a function with other captured tensors.
-        dy, dq = self._function._call_flat([t, *y], self._reads)
+        dy, dq = self._function._call_flat([t, *y, *own], self._reads[self._own :])
         return list(dy), list(dq)
 
 
@@ -261,11 +311,11 @@ def _enter_outer(scope: keras.StatelessScope) -> None:
 def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Watching]:
     scope = _Watching(seeds)
 
-    def evaluate(t, y):
+    def evaluate(t, y, own):
         # At the root of a graph TensorFlow refuses names of layers that begin with "_".
         scope.graph = tf.compat.v1.get_default_graph()
         with scope, tf.name_scope("vector_field"):
-            return function(t, y)
+            return function(t, y, *own)
 
     traced = tf.function(evaluate, autograph=False).get_concrete_function(*signature)
     return traced, scope
@@ -407,6 +457,12 @@ def _may_be_watched(x: tf.Tensor, shape: tf.TensorShape, frozen: bool = False) -
 
 def _continuous(dtype: tf.DType) -> bool:
     return dtype.is_floating or dtype.is_complex
+
+
+def _may_be_data(constant: tf.Operation) -> bool:
+    """Return whether a constant may be more than a shape, an axis or the like."""
+    x = constant.outputs[0]
+    return bool(x.shape.rank) and (_continuous(x.dtype) or x.shape[0] > 8)
 
 
 def _is_variable(x: tf.Tensor) -> bool:

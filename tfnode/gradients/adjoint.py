@@ -62,6 +62,8 @@ class Adjoint(Gradient):
     Lyons, *"Hey, that's not an ODE": Faster ODE Adjoints via Seminorms* (2021).
     """
 
+    independent = False
+
     def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 50.0):
         limit = max_reconstruction_error
         number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
@@ -117,7 +119,11 @@ class _BackwardSolve:
             rates = tf.concat([tf.zeros_like(times[1:-1]), last[tf.newaxis]], 0)
         else:
             adjoint, g, stats, reached, rates = self._segments(g)
+        # A forward solve that failed without an error has nothing to compare.
+        failed = self.solved.trajectory.failed
+        reached = tf.where(failed, tf.zeros_like(reached[0]), reached[0]), reached[1]
         stats, lost = self.check.judged(stats, reached)
+        lost |= failed
         first = -self._rate(times[0], self.solved.y0, adjoint, self.q_bar)
         if not request.final_only:
             adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]

@@ -48,7 +48,9 @@ class Backprop(Gradient):
 
     def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
         solver = request.solver
-        steps = _accepted_steps(problem, request) if solver.adaptive else None
+        # Independent samples that fail must not spoil the gradients of the others.
+        apart = problem.times.shape.rank == 2 and solver.controller.on_failure == "nan"
+        steps = _accepted_steps(problem, request) if solver.adaptive or apart else None
         trajectory = solver.integrate(
             problem.field,
             problem.y0,
@@ -57,6 +59,7 @@ class Backprop(Gradient):
             quadratures=problem.quadratures,
             final_only=request.final_only,
             steps=steps,
+            drop=problem.drop,
         )
         outputs = [*trajectory.states, *trajectory.quadratures]
         values = [value_of(s) for _, s in problem.vector_field.sources]
@@ -78,7 +81,8 @@ def _accepted_steps(problem: Problem, request: Request) -> Steps:
             caller=Caller(problem.origin),
             final_only=request.final_only,
             max_states=2,
+            drop=problem.drop,
         )
     with tf.control_dependencies(trajectory.states[:1]):
         # The error of a failed solve comes before any gradient.
-        return cut(Steps(trajectory.record, trajectory.stats))
+        return cut(Steps(trajectory.record, trajectory.stats, trajectory.failed, trajectory.number))

@@ -1,18 +1,21 @@
 """The exact gradient of the discrete solution, recomputed step by step."""
 
-from typing import Any
+import functools
+import math
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
-from tfnode.gradients.reverse_step import Outputs, ReverseStep
+from tfnode.gradients.reverse_step import Outputs, ReverseStep, SampleOutputs
 from tfnode.gradients.tapes import recorded
 from tfnode.problem import Problem
 from tfnode.solvers.failure import nan_where
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.stages import add, increment, stages
+from tfnode.solvers.rows import chosen, put, take
+from tfnode.solvers.stages import add, expand, increment, stages
 from tfnode.vector_field import value_of
 
 
@@ -79,7 +82,13 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     """Return the gradients in `y0`, the sources and the times, and the stats."""
     request, times, trajectory = solved.request, solved.times, solved.trajectory
     solver, final_only = request.solver, request.final_only
-    tableau, record, steps = solver.tableau, trajectory.record, trajectory.stats.num_steps
+    tableau, steps = solver.tableau, trajectory.number
+    samples = times.shape.rank == 2
+    if samples:
+        solved, cotangents, lost = _without_failed(solved, cotangents)
+        trajectory = solved.trajectory
+        steps = tf.where(tf.reduce_all(trajectory.failed), 0, steps)
+    record = trajectory.record
     dense = None if final_only else solver.dense
     rows = tableau.solution_rows if dense is None else tableau.dense_rows
     # Nothing depends on a quadrature, so the gradient in it is the same in all steps.
@@ -88,14 +97,13 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
 
     def body(n, y_bar, g, rates, window):
         y, window = windows.state(n, window)
-        t, h = tf.gather(record.t, n), tf.gather(record.h, n)
-        end = _step_end(solved, n)
-        step = recorded(ReverseStep)(solved.field, request.time_gradient, rows, t, h, end, y)
-        outputs = None
-        if not final_only:
-            ends = tf.gather(record.reached, n)
-            begins = tf.where(n > 0, tf.gather(record.reached, tf.maximum(n - 1, 0)), 1)
-            outputs = Outputs(times, cotangents, begins, ends, t, h)
+        part = _Part(solved, n)
+        t, h, end = part.clock()
+        step = recorded(ReverseStep)(
+            solved.field, request.time_gradient, rows, t, h, end, part.take(y), part.rows
+        )
+        y_whole, y_bar = y_bar, part.take_own(y_bar)
+        outputs = None if final_only else part.outputs(cotangents, t, h)
         if dense is None and outputs is not None:
             # The solution lands on the times that are asked for.
             y_bar = add(y_bar, outputs.moments(0)[0])
@@ -106,13 +114,17 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
             if dense is not None:
                 by_times, total, weighted = outputs.rates(dense, step.ks, by_times)
                 t_bar, h_bar = t_bar - total, h_bar - weighted
+            t_bar, h_bar = part.whole(t_bar, record.t[0]), part.whole(h_bar, record.t[0])
             rates = by_t.write(n, t_bar), by_h.write(n, h_bar), by_times
-        return n - 1, y_bar, [a + b for a, b in zip(g, g_step)], rates, window
+        return n - 1, part.update(y_whole, y_bar), [a + b for a, b in zip(g, g_step)], rates, window
 
     rates = ()
     if request.time_gradient:
         size = tf.shape(record.t)[0]
-        by_step = [tf.TensorArray(times.dtype, size, element_shape=[]) for _ in range(2)]
+        shape = times.shape[:-1]
+        by_step = [tf.TensorArray(times.dtype, size, element_shape=shape) for _ in range(2)]
+        if samples:  # Where there are no steps, the arrays would have no shape.
+            by_step = [a.write(0, tf.zeros_like(times[:, 0])) for a in by_step]
         rates = (*by_step, tf.zeros_like(times))
     _, y_bar, g, rates, _ = tf.while_loop(
         lambda n, *_: n >= 0,
@@ -135,8 +147,14 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
         times_bar += solver.controller.times_gradient(
             times, record, steps, by_t.stack(), by_h.stack(), lands
         )
-    evaluations = steps * len(rows) + windows.recomputed() * len(tableau.solution_rows)
-    stats = BackwardStats(evaluations, steps, 0 * steps, tf.zeros([]))
+    taken = steps
+    if samples:
+        n = tf.range(tf.shape(record.h)[0])[:, tf.newaxis]
+        taken = tf.math.count_nonzero((n < steps) & tf.not_equal(record.h, 0.0), dtype=tf.int32)
+    evaluations = taken * len(rows) + windows.recomputed() * len(tableau.solution_rows)
+    stats = BackwardStats(evaluations, taken, 0 * steps, tf.zeros([]))
+    if samples:
+        return *lost.spoil(y_bar, g, times_bar), stats
     # The steps up to where a solve failed have gradients, which are of no use.
     y_bar, g, times_bar = tf.nest.map_structure(
         lambda x: nan_where(trajectory.failed, x), (y_bar, g, times_bar)
@@ -146,9 +164,102 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
 
 def _step_end(solved: custom.Solved, n: tf.Tensor) -> tf.Tensor:
     """Return the time at the end of step `n`: that from which the next one begins."""
-    record, steps = solved.trajectory.record, solved.trajectory.stats.num_steps
+    record, steps = solved.trajectory.record, solved.trajectory.number
     following = tf.gather(record.t, tf.minimum(n + 1, steps - 1))
-    return tf.where(n + 1 < steps, following, solved.times[-1])
+    return tf.where(n + 1 < steps, following, solved.times[..., -1])
+
+
+class _Part:
+    """The samples that take step `n`: those alone, where the others may be left out."""
+
+    def __init__(self, solved: custom.Solved, n: tf.Tensor):
+        self.solved, self.n, self.rows = solved, n, None
+        if solved.times.shape.rank == 2:
+            trajectory = solved.trajectory
+            active = tf.not_equal(tf.gather(trajectory.record.h, n), 0.0)
+            # Not every layer takes a batch of nothing.
+            donor = tf.argmax(tf.cast(~trajectory.failed, tf.int32), output_type=tf.int32)
+            idle = ~tf.reduce_any(active)
+            active |= idle & tf.equal(tf.range(tf.size(active)), donor)
+            self.rows = chosen(active, solved.drop, trajectory.failed)
+
+    def clock(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return the time at which the step begins, its size, and the time at its end."""
+        record = self.solved.trajectory.record
+        clock = tf.gather(record.t, self.n), tf.gather(record.h, self.n)
+        t, h, end = *clock, _step_end(self.solved, self.n)
+        if self.rows is None:
+            return t, h, end
+        end = tf.where(tf.equal(h, 0.0), t, end)
+        return take(t, self.rows), tf.gather(h, self.rows.own), take(end, self.rows)
+
+    def outputs(self, cotangents: list, t: tf.Tensor, h: tf.Tensor) -> Outputs:
+        """Return the requested times in the step."""
+        reached, n = self.solved.trajectory.record.reached, self.n
+        ends = tf.gather(reached, n)
+        begins = tf.where(n > 0, tf.gather(reached, tf.maximum(n - 1, 0)), 1)
+        if self.rows is None:
+            return Outputs(self.solved.times, cotangents, begins, ends, t, h)
+        begins, ends = (tf.gather(x, self.rows.own) for x in (begins, ends))
+        return SampleOutputs(self.solved.times, cotangents, begins, ends, t, h, self.rows.own)
+
+    def take(self, y: list) -> list:
+        """Return the states in which the field is evaluated."""
+        return [take(x, self.rows) for x in y]
+
+    def take_own(self, y_bar: list) -> list:
+        """Return the gradients of the samples that take the step."""
+        return y_bar if self.rows is None else [tf.gather(x, self.rows.own) for x in y_bar]
+
+    def whole(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Return numbers of these samples as numbers of all."""
+        return put(x, self.rows, like)
+
+    def update(self, whole: list, part: list) -> list:
+        """Return tensors of the batch with new values for these samples."""
+        if self.rows is None:
+            return part
+        place = self.rows.own[:, tf.newaxis]
+        return [
+            tf.ensure_shape(tf.tensor_scatter_nd_update(x, place, z), x.shape)
+            for x, z in zip(whole, part)
+        ]
+
+
+class _Lost(NamedTuple):
+    """The samples whose gradient is NaN, `(batch,)`."""
+
+    samples: tf.Tensor
+
+    def spoil(self, y_bar: list, g: list, times_bar: tf.Tensor) -> tuple:
+        """Return the gradients with NaN where it belongs."""
+        *y_bar, times_bar = (
+            tf.where(expand(self.samples, x), tf.constant(math.nan, x.dtype), x)
+            for x in (*y_bar, times_bar)
+        )
+        return y_bar, [nan_where(tf.reduce_any(self.samples), x) for x in g], times_bar
+
+
+def _without_failed(solved: custom.Solved, cotangents: list) -> tuple:
+    """Return the solve, in which samples that failed take no steps, and what is lost.
+
+    The gradient that arrives at such a sample is 0 where the loss leaves it out. All others
+    are as if it were not there.
+    """
+    trajectory = solved.trajectory
+    failed, axis = trajectory.failed, 0 if solved.request.final_only else 1
+    lost = tf.zeros_like(failed)
+    for c in cotangents:
+        others = [i for i in range(c.shape.rank) if i != axis]
+        lost |= failed & tf.reduce_any(tf.not_equal(c, 0.0), others)
+    record = trajectory.record
+    record = record._replace(h=tf.where(failed, tf.zeros_like(record.h), record.h))
+    shape = [1] * axis + [-1]
+    cotangents = [
+        tf.where(tf.reshape(failed, shape + [1] * (c.shape.rank - axis - 1)), tf.zeros_like(c), c)
+        for c in cotangents
+    ]
+    return solved._replace(trajectory=trajectory._replace(record=record)), cotangents, _Lost(lost)
 
 
 class _Windows:
@@ -160,7 +271,7 @@ class _Windows:
 
     def __init__(self, solved: custom.Solved):
         self.solved = solved
-        self.record, self.steps = solved.trajectory.record, solved.trajectory.stats.num_steps
+        self.record, self.steps = solved.trajectory.record, solved.trajectory.number
         self.all_stored = isinstance(self.record.window, int) and self.record.window == 1
 
     def start(self) -> list:
@@ -178,7 +289,6 @@ class _Windows:
     def state(self, n: tf.Tensor, window: list) -> tuple[list, list]:
         """Return the state from which step `n` began, and the window."""
         record, tableau = self.record, self.solved.request.solver.tableau
-        field = recorded(self.solved.field)
         first = n - n % record.stride
         owned = tf.cast(tf.equal(record.owners, first), tf.int32)
         slot = 1 + tf.argmax(owned, output_type=tf.int32)
@@ -188,10 +298,13 @@ class _Windows:
         refill = tf.equal(n, self.steps - 1) | tf.equal((n + 1) % record.stride, 0)
 
         def forward(m, y, window):
-            t, h = tf.gather(record.t, m), tf.gather(record.h, m)
-            end = _step_end(self.solved, m)
-            ks, _ = stages(tableau.solution_rows, field, t, y, h, end=end)
-            y = add(y, increment(tableau.b, h, ks))
+            part = _Part(self.solved, m)
+            t, h, end = part.clock()
+            field = recorded(self.solved.field)
+            if part.rows is not None:
+                field = functools.partial(field, rows=part.rows)
+            ks, _ = stages(tableau.solution_rows, field, t, part.take(y), h, end=end)
+            y = part.update(y, add(part.take_own(y), increment(tableau.b, h, ks)))
             return m + 1, y, [a.write(m + 1 - first, x) for a, x in zip(window, y)]
 
         window = tf.cond(
@@ -209,4 +322,9 @@ class _Windows:
         """Return how many steps are computed again beside those of the backward pass."""
         if self.all_stored:
             return tf.zeros([], tf.int32)
+        if self.solved.times.shape.rank == 2:
+            n = tf.range(tf.shape(self.record.h)[0])
+            again = (n < self.steps - 1) & tf.not_equal((n + 1) % self.record.stride, 0)
+            taken = again[:, tf.newaxis] & tf.not_equal(self.record.h, 0.0)
+            return tf.math.count_nonzero(taken, dtype=tf.int32)
         return self.steps + -self.steps // self.record.stride

@@ -25,6 +25,7 @@ class Solved(NamedTuple):
         origin: Scalar, the caller's time at the solver's time 0.
         trajectory: The `Trajectory`.
         request: The `Request`.
+        drop: As in `Problem`.
     """
 
     field: BoundField
@@ -33,6 +34,7 @@ class Solved(NamedTuple):
     origin: tf.Tensor
     trajectory: Trajectory
     request: Request
+    drop: Any = False
 
 
 def solve(
@@ -79,6 +81,7 @@ def solve(
                 caller=Caller(problem.origin),
                 quadratures=problem.quadratures,
                 final_only=request.final_only,
+                drop=problem.drop,
                 **({} if max_states is None else {"max_states": max_states}),
             )
         results = [*trajectory.states, *trajectory.quadratures]
@@ -88,6 +91,7 @@ def solve(
         trajectory = cut(trajectory)
         kept.append(trajectory.stats)
         origin = tf.stop_gradient(_of_this_graph(problem.origin))
+        drop = _of_this_graph(problem.drop) if tf.is_tensor(problem.drop) else problem.drop
 
         def grad(*cotangents, variables=()):
             local_reads = [_here(x, outside) for x, outside in zip(reads, field.reads)]
@@ -99,6 +103,7 @@ def solve(
                 _here(origin),
                 tf.nest.map_structure(_here, trajectory),
                 request,
+                _here(drop),
             )
             arriving, factor = _solvable(cotangents, tf.float16 in field.dtypes)
             with unrecorded(solver):

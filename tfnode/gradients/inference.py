@@ -17,5 +17,6 @@ class Inference(Gradient):
             problem.times,
             final_only=request.final_only,
             caller=Caller(problem.origin),
+            drop=problem.drop,
         )
         return list(trajectory.states), trajectory.stats

@@ -29,12 +29,12 @@ def recorded(function: Callable) -> Callable:
     """Return the function, recorded by tapes even where they are stopped."""
 
     @functools.wraps(function)
-    def call(*args):
+    def call(*args, **kwargs):
         if not pywrap_tfe.TFE_Py_TapeSetIsStopped():
-            return function(*args)
+            return function(*args, **kwargs)
         pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
         try:
-            return function(*args)
+            return function(*args, **kwargs)
         finally:
             pywrap_tfe.TFE_Py_TapeSetStopOnThread()
 

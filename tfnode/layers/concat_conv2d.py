@@ -16,8 +16,8 @@ class ConcatConv2D(keras.layers.Layer):
     outputs = activation(conv(concat([t, y]), kernel) + bias)
     ```
 
-    The channel of the time is constant. So its share of the convolution is `t` times a map of
-    the kernel's sums, which differ only at the border. The map is the product of the kernel
+    The channel of the time is constant in an image. So its share of the convolution is `t` times a
+    map of the kernel's sums, which differ only at the border. The map is the product of the kernel
     with a constant, which says for each pixel which taps lie inside the image. Nothing is
     concatenated, and the large convolution keeps the number of channels of the state, which
     libraries of convolutions like better.
@@ -32,7 +32,7 @@ class ConcatConv2D(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
-        t: Scalar.
+        t: Scalar, or `(batch,)`, a time for each sample.
         y: `(batch, height, width, channels)`.
 
     Input and output shape:
@@ -102,7 +102,10 @@ class ConcatConv2D(keras.layers.Layer):
             padding="same",
         )  # (1, height, width, taps), which TensorFlow finds to be a constant.
         sums = ops.matmul(inside, ops.reshape(kernel[:, :, :1], (taps, self.filters)))
-        shift = ops.cast(t, kernel.dtype) * sums  # (1, height, width, filters)
+        t = ops.cast(t, kernel.dtype)
+        if len(t.shape) == 1:
+            t = ops.reshape(t, (-1, 1, 1, 1))
+        shift = t * sums  # (1 or batch, height, width, filters)
         if self.bias is not None:
             shift = shift + self.bias
         y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[:, :, 1:], shift))

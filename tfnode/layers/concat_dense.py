@@ -14,8 +14,8 @@ class ConcatDense(keras.layers.Layer):
     outputs = activation(concat([t, y]) @ kernel + bias)
     ```
 
-    The time is the same for all samples. So its row of the kernel shifts the bias, and
-    nothing is concatenated.
+    The row of the kernel that belongs to the time is a shift of the bias, so nothing is
+    concatenated.
 
     Args:
         units: Size of the output, a positive int.
@@ -26,7 +26,7 @@ class ConcatDense(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
-        t: Scalar.
+        t: Scalar, or `(batch,)`, a time for each sample.
         y: `(batch, ..., channels)`.
 
     Input and output shape:
@@ -72,7 +72,10 @@ class ConcatDense(keras.layers.Layer):
 
     def call(self, t: Any, y: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
-        shift = ops.cast(t, kernel.dtype) * kernel[0]  # (units,)
+        t = ops.cast(t, kernel.dtype)
+        if len(t.shape) == 1:
+            t = ops.reshape(t, (-1, *[1] * (len(y.shape) - 1)))
+        shift = t * kernel[0]  # (units,), or (batch, ..., units)
         if self.bias is not None:
             shift = shift + self.bias
         y, kernel, shift = (ops.cast(x, self.compute_dtype) for x in (y, kernel[1:], shift))

@@ -45,7 +45,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
-        t: Scalar.
+        t: Scalar; outside training also `(batch,)`, a time for each sample.
         y: `(batch, ..., channels)`.
         training: Whether to use the statistics of the batch.
 
@@ -116,8 +116,16 @@ class TimeBatchNormalization(keras.layers.Layer):
         start, end = self.times
         place = (ops.cast(t, dtype) - start) / (end - start) * (self.knots - 1)
         place = ops.clip(place, 0, self.knots - 1)
+        if len(place.shape) == 1:
+            if training:
+                raise ValueError(
+                    "Batch normalisation in training takes the statistics of the batch at one "
+                    "time. Solve with times that the samples share, or call the layer with "
+                    f"`training=False`. Received: t of shape {place.shape}"
+                )
+            place = place[:, None]
         distance = ops.abs(place - ops.arange(self.knots, dtype=dtype))
-        share = ops.maximum(1.0 - distance, 0.0)[:, None]  # (knots, 1)
+        share = ops.maximum(1.0 - distance, 0.0)[..., None]  # (..., knots, 1)
         gamma, beta = (ops.convert_to_tensor(x) for x in (self.gamma, self.beta))
         y = ops.cast(y, self.compute_dtype)
         if training:
@@ -129,11 +137,14 @@ class TimeBatchNormalization(keras.layers.Layer):
             )
             self.weight.assign_add(rate * (1.0 - self.weight))
             return outputs
-        weight = ops.sum(share * self.weight)
-        mean = tf.math.divide_no_nan(ops.sum(share * self.moving_mean, 0), weight)  # (channels,)
-        variance = tf.math.divide_no_nan(ops.sum(share * self.moving_variance, 0), weight)
+        weight = ops.sum(share * self.weight, -2)
+        mean = tf.math.divide_no_nan(ops.sum(share * self.moving_mean, -2), weight)
+        variance = tf.math.divide_no_nan(ops.sum(share * self.moving_variance, -2), weight)
         variance = ops.where(weight > 0.0, variance, 1.0)
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        scale = gamma * ops.rsqrt(variance + self.epsilon)  # (channels,), or (batch, channels)
+        if len(scale.shape) == 2:
+            shape = (-1, *[1] * (len(y.shape) - 2), y.shape[-1])
+            mean, scale = ops.reshape(mean, shape), ops.reshape(scale, shape)
         return y * ops.cast(scale, y.dtype) + ops.cast(beta - mean * scale, y.dtype)
 
     def _normalize_batch(

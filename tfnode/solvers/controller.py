@@ -14,27 +14,34 @@ from tfnode.solvers.trajectory import Stats, Steps
 
 
 class Solve(NamedTuple):
-    """A solve, as its controller sees it; see `Solver.integrate`."""
+    """A solve, as its controller sees it; see `Solver.integrate`.
+
+    `times` of shape `(batch, n)` give every sample its own clock, in `SamplePace` and
+    `SampleFixedPace`.
+    """
 
     tableau: ButcherTableau
     field: Field
     times: tf.Tensor
     final_only: bool = False
     first_step: tf.Tensor | None = None
+    drop: Any = False
 
 
 class End(NamedTuple):
     """The end of a solve.
 
     Attributes:
-        failed: Whether the solve failed, a boolean scalar.
-        facts: Where it failed: names, each before its value.
+        failed: Whether the solve failed, a boolean scalar; or one for each sample.
+        reasons: `(reason, whether it is this one)` pairs.
+        facts: Where it failed: names, each before its value, which is like `failed`.
         stats: The `Stats`.
         step: The size with which another solve would go on, if the controller chooses it.
         slopes: Tensors through which the gradients of a failed solve become NaN.
     """
 
     failed: tf.Tensor
+    reasons: list
     facts: list
     stats: Stats
     step: tf.Tensor | None = None
@@ -56,9 +63,10 @@ class Pace(abc.ABC):
         straight: Whether each leg is exactly one step.
         most: The most steps in a leg, or `None` where nobody knows.
         total: The most steps in the solve, or `None` where nobody knows.
-        advice: What went wrong in a solve that failed, and what to do.
+        advice: What to do about a solve that failed.
     """
 
+    solve: Solve
     legs: Any
     lands: bool
     straight: bool
@@ -69,6 +77,17 @@ class Pace(abc.ABC):
     @abc.abstractmethod
     def start(self, y: State, q: State) -> Any:
         """Return the place where the solve begins."""
+
+    def arrays(self, y: State) -> list:
+        """Return what takes the states at the times, with the first of them."""
+        times = self.solve.times
+        size = times.shape[-1] or tf.shape(times)[-1]
+        arrays = [tf.TensorArray(x.dtype, size, element_shape=x.shape) for x in y]
+        return [array.write(0, x) for array, x in zip(arrays, y)]
+
+    def stacked(self, arrays: list) -> list:
+        """Return the states at the times, on a new first axis."""
+        return [array.stack() for array in arrays]
 
     @abc.abstractmethod
     def leg(self, index: Any, now: Any) -> Any:
@@ -89,6 +108,14 @@ class Pace(abc.ABC):
         Where the legs do not land on the times, the states there are written into the arrays.
         """
 
+    def taken(self, trial: Any) -> tf.Tensor:
+        """Return the size of a step for the record: 0 for a sample that takes none."""
+        return trial.h
+
+    def number(self, now: Any) -> tf.Tensor:
+        """Return how many steps are in the record; the next is written after them."""
+        return now.accepted
+
     @abc.abstractmethod
     def advance(self, now: Any, trial: Any, reached: tf.Tensor) -> Any:
         """Return the place after a trial."""
@@ -104,14 +131,20 @@ class Controller(abc.ABC):
     Attributes:
         adaptive: Whether it chooses them from an estimate of the error.
         tolerances: `(rtol, atol)` where it does, else `None`.
+        on_failure: As in `Embedded`.
     """
 
     adaptive: bool = False
     tolerances: tuple[float, float] | None = None
+    on_failure: str = "raise"
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
+
+    def failure_config(self) -> dict[str, str]:
+        """Return `on_failure` for the config, where it is not the default."""
+        return {} if self.on_failure == "raise" else {"on_failure": self.on_failure}
 
     @abc.abstractmethod
     def pace(self, solve: Solve, steps: Steps | None = None) -> Pace:
@@ -141,9 +174,19 @@ class Controller(abc.ABC):
         """Return the gradient in the times, from those in the steps of a recorded solve.
 
         Args:
-            times: 1-D tensor, as in `Solver.integrate`.
+            times: As in `Solver.integrate`.
             record: The `Record`.
             steps: int32 scalar, the number of steps.
-            t_bar, h_bar: 1-D tensors like `record.t` and `record.h`, the gradients in them.
+            t_bar, h_bar: Tensors like `record.t` and `record.h`, the gradients in them.
             lands: Whether the steps land on every requested time.
         """
+
+
+def checked_choice(on_failure: Any) -> str:
+    """Return `on_failure`, or raise `ValueError`."""
+    if on_failure not in ("raise", "nan"):
+        raise ValueError(
+            "`on_failure` must be 'raise', for an error, or 'nan', for states that are NaN. "
+            f"Received: on_failure={on_failure!r}"
+        )
+    return on_failure

@@ -6,9 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve
+from tfnode.solvers.controller import Controller, Solve, checked_choice
 from tfnode.solvers.error_pace import ErrorPace, RepeatedPace
-from tfnode.solvers.record import Record
+from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
+from tfnode.solvers.sample_pace import RepeatedSamplePace, SamplePace
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.trajectory import Steps
 
@@ -17,7 +18,7 @@ class ErrorControl(Controller):
     """A PI controller with one norm for the whole state.
 
     Args:
-        rtol, atol, first_step, max_steps: As in `Embedded`.
+        rtol, atol, first_step, max_steps, on_failure: As in `Embedded`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -33,6 +34,7 @@ class ErrorControl(Controller):
         atol: float = 1e-6,
         first_step: float | None = None,
         max_steps: int = 4096,
+        on_failure: str = "raise",
     ):
         for name, value, valid in (
             ("rtol", rtol, lambda x: 0.0 < x < math.inf),
@@ -51,6 +53,7 @@ class ErrorControl(Controller):
             )
         self.rtol, self.atol = self.tolerances = rtol, atol
         self.first_step, self.max_steps = first_step, max_steps
+        self.on_failure = checked_choice(on_failure)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -58,9 +61,14 @@ class ErrorControl(Controller):
             "atol": self.atol,
             "first_step": self.first_step,
             "max_steps": self.max_steps,
+            **self.failure_config(),
         }
 
     def pace(self, solve: Solve, steps: Steps | None = None) -> ErrorPace:
+        if solve.times.shape.rank == 2:
+            if steps is None:
+                return SamplePace(self, solve)
+            return RepeatedSamplePace(self, solve, steps)
         return ErrorPace(self, solve) if steps is None else RepeatedPace(self, solve, steps)
 
     def initial_step(
@@ -76,7 +84,8 @@ class ErrorControl(Controller):
         if slope is None:
             slope, spent = field(t, y)[0], 1
         if self.first_step is not None:
-            return tf.constant(self.first_step, span.dtype), spent
+            h = tf.constant(self.first_step, span.dtype)
+            return h if span.shape.rank == 0 else tf.fill(tf.shape(span), h), spent
         h = step_control.first(field, t, y, slope, span, self.rtol, self.atol, order)
         return h, spent + 1
 
@@ -94,18 +103,21 @@ class ErrorControl(Controller):
         lands: bool,
     ) -> tf.Tensor:
         # Step sizes count as constants, but for steps that land on a requested time.
-        n = tf.range(tf.shape(t_bar)[0])
-        last = tf.shape(times)[0] - 1
+        n = by_step(tf.range(tf.shape(t_bar)[0]), t_bar)
+        taken = (n < steps) & tf.not_equal(record.h, 0.0)
+        last = tf.shape(times)[-1] - 1
+        zero = tf.zeros_like(t_bar)
         if lands:
-            before = tf.concat([[1], record.reached[:-1]], 0)
+            before = reached_before(record)
             origin, target, landing = before - 1, before, record.reached > before
         else:
-            origin, target, landing = 0 * n, 0 * n + last, tf.equal(n, steps - 1)
-        valid = n < steps
-        zero = tf.zeros_like(t_bar)
-        landed = tf.where(valid & landing, h_bar, zero)
-        size = tf.shape(times)[0]
-        started = tf.math.unsorted_segment_sum(
-            tf.where(valid, t_bar, zero) - landed, tf.where(valid, origin, 0), size
-        )
-        return started + tf.math.unsorted_segment_sum(landed, tf.where(valid, target, 0), size)
+            final = tf.reduce_max(tf.where(taken, n, -1), 0)
+            origin, target, landing = (
+                0 * record.reached,
+                0 * record.reached + last,
+                tf.equal(n, final),
+            )
+        landed = tf.where(taken & landing, h_bar, zero)
+        size = tf.shape(times)[-1]
+        started = totals_by_time(tf.where(taken, t_bar, zero) - landed, origin, size)
+        return started + totals_by_time(landed, target, size)

@@ -1,15 +1,16 @@
 """`ErrorPace`: the part of `ErrorControl` in one solve."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfnode.solvers import step_control
 from tfnode.solvers.controller import End, Pace, Solve
-from tfnode.solvers.failure import Caller
+from tfnode.solvers.failure import Caller, finite
 from tfnode.solvers.progress import Progress, Trial
-from tfnode.solvers.solver import State
-from tfnode.solvers.stages import add, dense_weights, increment, stages
+from tfnode.solvers.solver import Field, State
+from tfnode.solvers.stages import add, dense_weights, expand, increment, stages
 from tfnode.solvers.trajectory import Stats, Steps
 
 if TYPE_CHECKING:
@@ -24,15 +25,14 @@ class ErrorPace(Pace):
 
     legs, lands, straight = 1, False, False
     advice = (
-        "the budget of steps is spent, the step is below the resolution of time, or the state or "
-        "its derivative is not finite. Try looser tolerances, a larger `max_steps`, float64, or a "
-        "solver for stiff problems, and check the dynamics for NaN."
+        "Try looser tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
+        "check the dynamics for NaN."
     )
 
     def __init__(self, control: "ErrorControl", solve: Solve):
         self.control, self.solve, times = control, solve, solve.times
         self.most = self.total = control.max_steps
-        self.span = times[-1] - times[0]
+        self.span = times[..., -1] - times[..., 0]
         self.evaluations: Any = 0
 
     def last(self) -> tf.Tensor:
@@ -41,16 +41,20 @@ class ErrorPace(Pace):
         It is taken where it is used. As an input of the loop it could be a constant, and then
         XLA would have no second derivatives.
         """
-        return self.solve.times[-1]
+        return self.solve.times[..., -1]
+
+    @property
+    def direction(self) -> tf.Tensor:
+        return tf.sign(self.span)
 
     def start(self, y: State, q: State) -> Progress:
-        t, field, h = self.solve.times[0], self.solve.field, self.solve.first_step
+        t, field, h = self.solve.times[..., 0], self.solve.field, self.solve.first_step
         derivative, self.evaluations = field(t, y), 1
         if h is None:
             order = self.solve.tableau.order
             h, spent = self.control.initial_step(order, field, t, y, self.span, derivative[0])
             self.evaluations += spent
-        clock = tf.stack([t, h, tf.ones([], t.dtype)])
+        clock = tf.stack([t, h, tf.ones_like(t)])
         return Progress(y, q, derivative, clock, tf.constant([0, 0, 1]))
 
     def leg(self, index: Any, now: Progress) -> None:
@@ -64,25 +68,28 @@ class ErrorPace(Pace):
         if self.solve.tableau.dense is None and not self.solve.final_only:
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(self.solve.times, [now.reached], [1])[0]
-        return self.step_towards(end, now)
+        return self.step_towards(end, now, self.direction, self.solve.field)
 
-    def step_towards(self, end: tf.Tensor, now: Progress) -> Trial:
+    def step_towards(
+        self, end: tf.Tensor, now: Progress, direction: tf.Tensor, field: Field
+    ) -> Trial:
         """Return a trial that does not go beyond the time `end`."""
-        tableau, field = self.solve.tableau, self.solve.field
+        tableau = self.solve.tableau
         remaining = tf.abs(end - now.t)
         lands = now.h >= remaining * (1.0 - 1e-3)
-        t = tf.where(lands, end, now.t + tf.sign(self.span) * now.h)
+        t = tf.where(lands, end, now.t + direction * now.h)
         h = t - now.t
         ks, qs = stages(tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
         y = add(now.y, increment(tableau.b, h, ks))
         error = increment(tableau.error_weights, h, ks)
-        ratio = step_control.ratio(error, now.y, y, self.control.rtol, self.control.atol, h.dtype)
+        ratio = step_control.ratio(error, now.y, y, self.control.rtol, self.control.atol, h)
         accept = self.accepts(ratio)
         q = add(now.q, increment(tableau.b, h, qs)) if now.q else now.q
         if tableau.first_same_as_last:
             last = (ks[-1], qs[-1])
         else:
-            last = tf.cond(accept, lambda: field(t, y), lambda: now.derivative)
+            any_accepted = tf.reduce_any(accept) if accept.shape.rank else accept
+            last = tf.cond(any_accepted, lambda: field(t, y), lambda: now.derivative)
             ks = [*ks, last[0]]
         return Trial(now.t, t, h, y, q, ks, last, ratio, accept, lands)
 
@@ -124,12 +131,13 @@ class ErrorPace(Pace):
         # A step that was cut to land says nothing against the size it was cut from.
         size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
         resolution = 8.0 * step_control.epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
-        size = tf.where(~accept & (size <= resolution), tf.zeros_like(size), size)
+        nothing = tf.where(tf.math.is_finite(ratio), tf.zeros_like(size), math.nan)
+        size = tf.where(~accept & (size <= resolution), nothing, size)
         control = tf.stop_gradient(tf.stack([size, tf.where(accept, ratio, now.ratio)]))
         step = tf.cast(accept, tf.int32)
 
         def choose(new: Any, old: Any) -> Any:
-            return tf.nest.map_structure(lambda a, b: _where(accept, a, b), new, old)
+            return tf.nest.map_structure(lambda a, b: where(accept, a, b), new, old)
 
         return Progress(
             y=choose(trial.y, now.y),
@@ -145,13 +153,24 @@ class ErrorPace(Pace):
         if not tableau.first_same_as_last:
             # The derivative at the new state is evaluated after accepted steps only.
             evaluations += now.accepted
+        size = tf.where(tf.math.is_nan(now.h), tf.zeros_like(now.h), now.h)
         facts = ["time reached =", caller.time(now.t), "accepted steps =", now.accepted]
-        facts += ["rejected steps =", now.rejected, "last step size =", now.h]
+        facts += ["rejected steps =", now.rejected, "last step size =", size]
+        start = tf.equal(now.accepted, 0)
+        start &= ~finite([*now.y, *now.derivative[0]], samples=now.t.shape.rank == 1)
+        not_finite = ~start & tf.math.is_nan(now.h)
+        too_small = ~start & tf.equal(now.h, 0.0)
         return End(
             tf.not_equal(now.t, self.last()),
+            [
+                ("`y0` or its derivative is not finite already", start),
+                ("the state or its derivative is not finite beyond the time reached", not_finite),
+                ("the step is below the resolution of time", too_small),
+                ("the budget of steps is spent", ~(start | not_finite | too_small)),
+            ],
             facts,
             Stats(evaluations, now.accepted, now.rejected),
-            now.h,
+            size,
             # Where no step was accepted, the states do not depend on the field: this does.
             now.derivative[0],
         )
@@ -180,8 +199,8 @@ class RepeatedPace(ErrorPace):
         return end._replace(stats=first._replace(num_evaluations=both))
 
 
-def _where(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Return `tf.where` with the static shape of `b`, as loops demand."""
-    result = tf.where(condition, a, b)
+def where(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Return `tf.where`, by sample or not, with the static shape of `b`, as loops demand."""
+    result = tf.where(expand(condition, b), a, b)
     result.set_shape(b.shape)
     return result

@@ -18,18 +18,27 @@ class Explicit(RungeKutta):
         num_steps: Steps in each interval, an int of at least 1. Default 1.
         step_size: The largest step, in units of time, instead of `num_steps`: an interval
             takes as many equal steps as keep them at or below it.
+        on_failure: What a solve that fails does: 'raise' an error, or return 'nan', in the states
+            and in their gradient. Where the samples are independent (see `tfnode.odeint`), only
+            those that fail are NaN. The default stands in no config.
 
     Raises:
-        ValueError: If both arguments are given, or one is out of range.
+        ValueError: If `num_steps` and `step_size` are both given, or one is out of range.
         tf.errors.InvalidArgumentError: From a solve, if `step_size` cuts an interval into more
             than 2^30 steps. XLA has no assertions: there the states are NaN.
     """
 
-    def __init__(self, num_steps: int | None = None, step_size: float | None = None):
-        control = FixedSteps(num_steps, step_size)
+    def __init__(
+        self,
+        num_steps: int | None = None,
+        step_size: float | None = None,
+        on_failure: str = "raise",
+    ):
+        control = FixedSteps(num_steps, step_size, on_failure)
         super().__init__(control)
         self.num_steps = control.num_steps
         self.step_size = step_size
+        self.on_failure = on_failure
 
 
 class Embedded(RungeKutta):
@@ -60,6 +69,9 @@ class Embedded(RungeKutta):
         num_steps: Fixed steps in each interval of the times, an int of at least 1. It goes
             together with none of the arguments before; these are then at their defaults.
         step_size: The largest fixed step, in units of time, instead of `num_steps`.
+        on_failure: What a solve that fails does: 'raise' an error, or return 'nan', in the states
+            and in their gradient. Where the samples are independent (see `tfnode.odeint`), only
+            those that fail are NaN. The default stands in no config.
 
     Raises:
         ValueError: If an argument is out of range, or fixed steps are to control an error.
@@ -83,6 +95,7 @@ class Embedded(RungeKutta):
         max_steps: int = 4096,
         num_steps: int | None = None,
         step_size: float | None = None,
+        on_failure: str = "raise",
     ):
         control = ErrorControl(rtol, atol, first_step, max_steps)
         fixed = num_steps is not None or step_size is not None
@@ -92,7 +105,11 @@ class Embedded(RungeKutta):
                 "`atol`, `first_step` and `max_steps`. Received: "
                 f"num_steps={num_steps}, step_size={step_size}, {control.get_config()}"
             )
-        super().__init__(FixedSteps(num_steps, step_size) if fixed else control)
+        if fixed:
+            super().__init__(FixedSteps(num_steps, step_size, on_failure))
+        else:
+            super().__init__(ErrorControl(rtol, atol, first_step, max_steps, on_failure))
         self.rtol, self.atol = rtol, atol
         self.first_step, self.max_steps = first_step, max_steps
         self.num_steps, self.step_size = num_steps, step_size
+        self.on_failure = on_failure

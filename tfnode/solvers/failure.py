@@ -51,9 +51,65 @@ def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summariz
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
 
-def finite(tensors: list[tf.Tensor]) -> tf.Tensor:
-    """Return whether no element of a list of tensors is NaN or infinite, a boolean scalar."""
-    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in tensors])
+def checks(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: list) -> list:
+    """Return the operations that raise the error of a failed solve, one for each reason.
+
+    Args:
+        title: The beginning of the message.
+        failed: Whether the solve failed: a boolean scalar, or one for each sample.
+        reasons: `(reason, whether it is this one)` pairs, the latter like `failed`.
+        advice: What to do.
+        facts: Names, each before its value, which is like `failed`.
+    """
+    operations = []
+    for reason, holds in reasons:
+        found, told = failed & holds, facts
+        message = f"{title}: {reason}. {advice} Received:"
+        if failed.shape.rank:
+            here = tf.where(found)[:, 0]
+            told = ["failed samples =", tf.math.count_nonzero(failed), "of =", tf.size(failed)]
+            told += ["those with this reason =", tf.size(here), "by index =", here]
+            told += [tf.gather(x, here) if tf.is_tensor(x) else x for x in facts]
+        check = tf.debugging.Assert(~tf.reduce_any(found), [message, *told], 5)
+        operations += [] if check is None else [check]
+    return operations
+
+
+def finite(tensors: list[tf.Tensor], samples: bool = False) -> tf.Tensor:
+    """Return whether no element of a list of tensors is NaN or infinite.
+
+    Returns:
+        A boolean scalar, or one boolean for each of the `samples` on the first axis.
+    """
+    axes = [list(range(1, x.shape.rank)) if samples else None for x in tensors]
+    flags = [tf.reduce_all(tf.math.is_finite(x), axis) for x, axis in zip(tensors, axes)]
+    return tf.reduce_all(flags, 0)
+
+
+def nan_samples(failed: tf.Tensor, x: tf.Tensor, axis: int = 0) -> tf.Tensor:
+    """Return `x` with NaN in the samples that failed.
+
+    Their gradient is NaN, too, but 0 where the gradient that arrives is 0: a loss that leaves
+    them out has its own gradient.
+
+    Args:
+        failed: `(batch,)`.
+        x: A float tensor.
+        axis: The axis of the batch in `x`.
+    """
+    shape = [1] * axis + [-1] + [1] * (x.shape.rank - axis - 1)
+
+    @tf.custom_gradient
+    def spoil(x: tf.Tensor, flags: tf.Tensor) -> tuple:
+        def grad(cotangent: tf.Tensor) -> tuple:
+            lost = (flags > 0.0) & tf.not_equal(cotangent, 0.0)
+            return tf.where(lost, tf.constant(math.nan, cotangent.dtype), cotangent), None
+
+        return tf.where(flags > 0.0, tf.constant(math.nan, x.dtype), x), grad
+
+    result = spoil(x, tf.cast(tf.reshape(failed, shape), x.dtype))
+    result.set_shape(x.shape)
+    return result
 
 
 def nan_where(failed: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

@@ -57,8 +57,8 @@ class FixedPace(Pace):
 
     lands = True
     advice = (
-        "the state or its derivative is not finite. Try more steps, float64, or a solver that "
-        "chooses its steps, and check the initial state and the dynamics for NaN."
+        "Try more steps, float64, or a solver that chooses its steps, and check the initial state "
+        "and the dynamics for NaN."
     )
 
     def __init__(self, control: "FixedSteps", solve: Solve):
@@ -88,6 +88,7 @@ class FixedPace(Pace):
                 times.dtype, self.legs + 1, element_shape=[], clear_after_read=False
             )
             self.ends = ends.unstack(times)
+        self.y0 = y
         return FixedPlace(y, q, zero, last)
 
     def leg(self, index: Any, now: FixedPlace) -> Interval:
@@ -135,4 +136,12 @@ class FixedPace(Pace):
             facts = ["time reached =", caller.time(t), "steps =", number, "last step size =", h]
         stats = Stats(self.steps * len(self.rows), self.steps, tf.zeros([], tf.int32))
         # Where the last state is finite, all are: a sum with NaN or infinity is never finite.
-        return End(~finite(now.y), facts, stats)
+        return End(~finite(now.y), self.reasons(finite(self.y0)), facts, stats)
+
+    @staticmethod
+    def reasons(sound: tf.Tensor) -> list:
+        """Return the reasons for a failure, as in `End`; `sound` says whether `y0` is finite."""
+        return [
+            ("`y0` is not finite already", ~sound),
+            ("the state or its derivative is not finite", sound),
+        ]

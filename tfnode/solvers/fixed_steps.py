@@ -6,9 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve
+from tfnode.solvers.controller import Controller, Solve, checked_choice
 from tfnode.solvers.fixed_pace import FixedPace
-from tfnode.solvers.record import Record
+from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
+from tfnode.solvers.sample_fixed_pace import SampleFixedPace
 from tfnode.solvers.trajectory import Steps
 
 # In one interval; their number is an int32.
@@ -19,13 +20,18 @@ class FixedSteps(Controller):
     """Equal steps, a number of them in each interval of the times or one size for all.
 
     Args:
-        num_steps, step_size: As in `Explicit`.
+        num_steps, step_size, on_failure: As in `Explicit`.
 
     Raises:
         ValueError: If both arguments are given, or one is out of range.
     """
 
-    def __init__(self, num_steps: int | None = None, step_size: float | None = None):
+    def __init__(
+        self,
+        num_steps: int | None = None,
+        step_size: float | None = None,
+        on_failure: str = "raise",
+    ):
         if num_steps is not None and step_size is not None:
             raise ValueError(
                 "Give `num_steps` or `step_size`, not both. "
@@ -49,12 +55,19 @@ class FixedSteps(Controller):
             )
         self.num_steps = num_steps
         self.step_size = step_size
+        self.on_failure = checked_choice(on_failure)
 
     def get_config(self) -> dict[str, Any]:
-        return {"num_steps": self.num_steps, "step_size": self.step_size}
+        return {
+            "num_steps": self.num_steps,
+            "step_size": self.step_size,
+            **self.failure_config(),
+        }
 
     def pace(self, solve: Solve, steps: Steps | None = None) -> FixedPace:
-        del steps  # They are the same in every solve.
+        # The steps are the same in every solve.
+        if solve.times.shape.rank == 2:
+            return SampleFixedPace(self, solve, None if steps is None else steps.failed)
         return FixedPace(self, solve)
 
     def number(self, start: tf.Tensor, end: tf.Tensor) -> Any:
@@ -101,18 +114,21 @@ class FixedSteps(Controller):
     ) -> tf.Tensor:
         # Step j of the k in an interval: t = t0 + j * h, h = (t1 - t0) / k.
         del lands
-        n = tf.range(tf.shape(t_bar)[0])
-        interval = tf.concat([[0], record.reached[:-1] - 1], 0)
-        valid = n < steps
-        interval = tf.where(valid, interval, 0)
-        size = tf.shape(times)[0]
+        n = by_step(tf.range(tf.shape(t_bar)[0]), t_bar)
+        valid = (n < steps) & tf.not_equal(record.h, 0.0)
+        interval = tf.where(valid, reached_before(record) - 1, 0)
+        size = tf.shape(times)[-1]
 
         def total(values: tf.Tensor) -> tf.Tensor:
             values = tf.where(valid, values, tf.zeros_like(values))
-            return tf.math.unsorted_segment_sum(values, interval, size)
+            return totals_by_time(values, interval, size)
 
         k = total(tf.ones_like(t_bar))
-        first = tf.math.cumsum(k, exclusive=True)
-        j = tf.cast(n, t_bar.dtype) - tf.gather(first, interval)
-        slope = tf.math.divide_no_nan(total(h_bar + j * t_bar), k)
-        return total(t_bar) - slope + tf.concat([tf.zeros_like(slope[:1]), slope[:-1]], 0)
+        first = tf.math.cumsum(k, axis=-1, exclusive=True)
+        if t_bar.shape.rank == 1:
+            first = tf.gather(first, interval)
+        else:
+            first = tf.transpose(tf.gather(first, tf.transpose(interval), batch_dims=1))
+        number = tf.math.cumsum(tf.cast(valid, t_bar.dtype), exclusive=True)
+        slope = tf.math.divide_no_nan(total(h_bar + (number - first) * t_bar), k)
+        return total(t_bar) - slope + tf.concat([0.0 * slope[..., :1], slope[..., :-1]], -1)

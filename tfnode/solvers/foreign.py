@@ -51,8 +51,9 @@ class Foreign(Solver):
         max_states: int | None = None,
         caller: Caller = USER,
         steps: Steps | None = None,
+        drop: Any = False,
     ) -> Trajectory:
-        del first_step, max_states, steps
+        del first_step, max_states, steps, drop
         size = len(y0)
         dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
         start = times[0]

@@ -6,7 +6,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.solvers.controller import Pace, Solve
-from tfnode.solvers.failure import Caller, checked, compiled_by_xla, nan_where
+from tfnode.solvers.failure import (
+    Caller,
+    checks,
+    compiled_by_xla,
+    nan_samples,
+    nan_where,
+)
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.trajectory import Trajectory
 
@@ -19,6 +25,7 @@ def walk(
     quadratures: Sequence[tf.Tensor],
     max_states: int | None,
     caller: Caller,
+    on_failure: str = "raise",
 ) -> Trajectory:
     """Integrate as `Solver.integrate` does.
 
@@ -30,16 +37,15 @@ def walk(
         solve: The `Solve`.
         pace: The `Pace`.
         y0, quadratures, max_states, caller: As in `Solver.integrate`.
+        on_failure: As in `Embedded`.
     """
     y0 = list(y0)
     now = pace.start(y0, list(quadratures))
     arrays: list = []
     if not solve.final_only:
-        size = solve.times.shape[0] or tf.shape(solve.times)[0]
-        arrays = [tf.TensorArray(x.dtype, size, element_shape=x.shape) for x in y0]
-        arrays = [array.write(0, x) for array, x in zip(arrays, y0)]
+        arrays = pace.arrays(y0)
     recorder = None if max_states is None else Recorder(max_states, pace.total)
-    record: Any = () if recorder is None else recorder.start(y0, solve.times.dtype)
+    record: Any = () if recorder is None else recorder.start(y0, solve.times[..., 0])
 
     def walk_leg(i: Any, now: Any, arrays: list, record: Any) -> tuple:
         leg = pace.leg(i, now)
@@ -49,7 +55,8 @@ def walk(
             reached, inner = pace.output(now, trial, inner)
             if recorder is not None:
                 # A rejected step is written over by the next.
-                record = recorder.write(record, now.accepted, trial.begin, trial.h, reached, now.y)
+                number, h = pace.number(now), pace.taken(trial)
+                record = recorder.write(record, number, trial.begin, h, reached, now.y)
             return pace.advance(now, trial, reached), inner, record
 
         now, inner, record = _repeat(
@@ -71,18 +78,26 @@ def walk(
         pace.legs,
     )
     end = pace.finish(now, caller)
-    states, q = checked(
-        [now.y if solve.final_only else [array.stack() for array in arrays], now.q],
-        end.failed,
-        f"{name} failed{caller.during}: {pace.advice}",
-        *end.facts,
-    )
-    if end.slopes and compiled_by_xla():
+    raised = []
+    if on_failure == "raise" and not compiled_by_xla():
+        title = f"{name} failed{caller.during}"
+        raised = checks(title, end.failed, end.reasons, pace.advice, end.facts)
+    with tf.control_dependencies(raised):
+        states, q = tf.nest.map_structure(
+            tf.identity, [now.y if solve.final_only else pace.stacked(arrays), now.q]
+        )
+    number = pace.number(now)
+    kept = None if recorder is None else recorder.finish(record)
+    if end.failed.shape.rank:
+        states = [nan_samples(end.failed, x, 0 if solve.final_only else 1) for x in states]
+        return Trajectory(states, q, end.stats, end.step, kept, end.failed, number)
+    # Not under XLA alone: what is traced without it may be compiled by it later.
+    states, q = tf.nest.map_structure(lambda x: nan_where(end.failed, x), [states, q])
+    if end.slopes and (compiled_by_xla() or on_failure == "nan"):
         # The gradients must be NaN, too, in all that the field depends on.
         slopes = [tf.where(end.failed, x, tf.zeros_like(x)) for x in end.slopes]
         states = [x + nan_where(end.failed, k) for x, k in zip(states, slopes)]
-    kept = None if recorder is None else recorder.finish(record)
-    return Trajectory(states, q, end.stats, end.step, kept, end.failed)
+    return Trajectory(states, q, end.stats, end.step, kept, end.failed, number)
 
 
 def _repeat(once: bool, more: Callable, body: Callable, carried: tuple, most: Any) -> Any:

@@ -10,7 +10,8 @@ from tfnode.solvers.solver import State
 class Progress(NamedTuple):
     """Where a solve is; everything that its loop carries.
 
-    The scalars are packed: under XLA every variable of a loop costs a kernel a step.
+    The scalars, or the numbers of each sample, are packed: under XLA every variable of a loop costs
+    a kernel a step.
     """
 
     y: State
@@ -26,7 +27,11 @@ class Progress(NamedTuple):
 
     @property
     def h(self) -> tf.Tensor:
-        """The size of the next step; 0 once it is below the resolution of time."""
+        """The size of the next step.
+
+        It is 0 once it is below the resolution of time; NaN where also the shortest step leads
+        to what is not finite.
+        """
         return self.clock[1]
 
     @property

@@ -12,9 +12,9 @@ class Record(NamedTuple):
     """What is known of a solve of `N` steps once it is over.
 
     Attributes:
-        t: 1-D tensor, the times at which the steps begin.
-        h: 1-D tensor, the sizes of the steps, with sign.
-        reached: 1-D int32 tensor: how many of the requested times lie at or before the end
+        t: `(N,)`, the times at which the steps begin; with clocks of the samples `(N, batch)`.
+        h: Like `t`, the sizes of the steps, with sign; 0 for a sample that takes no step.
+        reached: int32 tensor like `t`: how many of the requested times lie at or before the end
             of each step.
         states: List of tensors: some of the states from which steps began, in slots.
         owners: 1-D int32 tensor: the step whose state is in slot `1 + i`, or -1.
@@ -56,8 +56,8 @@ class Recorder:
         self.total = total
         self.slots = max_states if total is None else min(max_states, total + total % 2)
 
-    def start(self, y0: list[tf.Tensor], time_dtype: tf.DType) -> Record:
-        """Return an empty record."""
+    def start(self, y0: list[tf.Tensor], t: tf.Tensor) -> Record:
+        """Return an empty record of a solve that begins at `t`, a scalar or `(batch,)`."""
 
         def array(dtype: tf.DType, size: Any, shape: Any = ()) -> tf.TensorArray:
             size = size if self.fixed else 0
@@ -70,10 +70,12 @@ class Recorder:
             )
 
         states = [array(y.dtype, self.slots + 1, y.shape) for y in y0]
+        clocks = [array(dtype, self.total, t.shape) for dtype in (t.dtype, t.dtype, tf.int32)]
+        if t.shape.rank:
+            # Where no sample takes a step, the arrays would have no shape.
+            clocks = [a.write(0, tf.zeros_like(t, a.dtype)) for a in clocks]
         return Record(
-            t=array(time_dtype, self.total),
-            h=array(time_dtype, self.total),
-            reached=array(tf.int32, self.total),
+            *clocks,
             states=[a.write(0, y) for a, y in zip(states, y0)],
             owners=tf.fill([self.slots], -1),
             stride=tf.ones([], tf.int32),
@@ -122,3 +124,32 @@ class Recorder:
             states=[a.stack() for a in record.states],
             window=window,
         )
+
+
+def reached_before(record: Record) -> tf.Tensor:
+    """Return like `record.reached`: how many requested times lie before each step."""
+    return tf.concat([tf.ones_like(record.reached[:1]), record.reached[:-1]], 0)
+
+
+def by_step(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return a number for each step with the rank of a tensor of the record."""
+    return values if like.shape.rank == 1 else values[:, tf.newaxis]
+
+
+def totals_by_time(values: tf.Tensor, index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Return the sums over the steps by the requested times to which they belong.
+
+    Args:
+        values: `(N,)`, or `(N, batch)`.
+        index: int32 tensor like `values`, where 0 stands for the first time.
+        size: The number of the times.
+
+    Returns:
+        `(size,)`, or `(batch, size)`.
+    """
+    if values.shape.rank == 1:
+        return tf.math.unsorted_segment_sum(values, index, size)
+    batch = tf.shape(values)[1]
+    flat = tf.reshape(index + size * tf.range(batch), [-1])
+    total = tf.math.unsorted_segment_sum(tf.reshape(values, [-1]), flat, size * batch)
+    return tf.reshape(total, [batch, size])

@@ -67,10 +67,12 @@ class RungeKutta(Solver, tfp.math.ode.Solver):
         max_states: int | None = None,
         caller: Caller = USER,
         steps: Steps | None = None,
+        drop: Any = False,
     ) -> Trajectory:
-        solve = Solve(self.tableau, field, times, final_only, first_step)
+        solve = Solve(self.tableau, field, times, final_only, first_step, drop)
         pace = self.controller.pace(solve, steps)
-        return walk(type(self).__name__, solve, pace, y0, quadratures, max_states, caller)
+        name, on_failure = type(self).__name__, self.controller.on_failure
+        return walk(name, solve, pace, y0, quadratures, max_states, caller, on_failure)
 
     def initial_step(
         self, field: Field, t: tf.Tensor, y: State, span: tf.Tensor

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,8 +11,9 @@ from tfnode.solvers.trajectory import Steps, Trajectory
 
 State = list[tf.Tensor]
 # `field(t, y) -> (dy, dq)`: the derivative of the state `y` and the integrands of the quadratures.
-# The time `t` is a scalar. The integrands may depend on the state but the state never on them.
-Field = Callable[[tf.Tensor, State], tuple[State, State]]
+# The time `t` is a scalar, or one for each sample; then `field(t, y, rows)` has the rows of the
+# samples, see `Rows`. The integrands may depend on the state but the state never on them.
+Field = Callable[..., tuple[State, State]]
 
 
 class Solver(abc.ABC):
@@ -41,13 +43,17 @@ class Solver(abc.ABC):
         max_states: int | None = None,
         caller: Caller = USER,
         steps: Steps | None = None,
+        drop: Any = False,
     ) -> Trajectory:
         """Integrate from `times[0]` through `times[-1]`, in either direction.
 
         Args:
             field: The `Field`, with `t` in the dtype of `times`.
             y0: List of tensors, float32 or float64.
-            times: 1-D tensor, float32 or float64, strictly monotonic.
+            times: 1-D tensor, float32 or float64, strictly monotonic. Or `(batch, n)`, where
+                `tells_steps`: every sample, on the first axis of each component, has its own
+                times and steps, and a row may end in equal times, in which nothing happens.
+                Then the field gets `t` of shape `(batch,)`, and the stats have that shape.
             quadratures: List of tensors, the initial values of `q` in `dq/dt = dq(t, y)`.
             final_only: Whether only the state at the last time is wanted.
             first_step: Scalar of the times' dtype, without sign: the size of the first step,
@@ -57,6 +63,8 @@ class Solver(abc.ABC):
             caller: Who asked for the solve, for its error.
             steps: The `Steps` of an earlier solve of the same problem, which are taken again
                 and all accepted; or `None`. Fixed steps ignore it.
+            drop: Whether evaluations may leave out samples, a boolean or a tensor of one; it
+                means nothing where `times` is 1-D.
 
         Raises:
             tf.errors.InvalidArgumentError: If the solve fails. XLA has no assertions: there the

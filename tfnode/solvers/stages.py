@@ -13,19 +13,32 @@ from tfnode.solvers.tableau import Dense, Rows
 STAGES_IN_A_LOOP = 8
 
 
+def expand(h: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return a scalar as it is, and one number for each sample with the rank of `x`.
+
+    Args:
+        h: Scalar or `(batch,)`.
+        x: `(batch, ...)`.
+    """
+    if h.shape.rank == 0 or x.shape.rank == 1:
+        return h
+    return tf.reshape(h, [-1] + [1] * (x.shape.rank - 1))
+
+
 def increment(weights: Sequence, h: tf.Tensor, derivatives: Sequence[State]) -> State:
     """Return `h * sum_i weights[i] * derivatives[i]` for each component, without zero weights.
 
-    `h` is a scalar of the time's dtype. The weights are numbers, or such scalars.
+    `h` is a scalar of the time's dtype, or one for each sample. The weights are numbers, or
+    tensors like `h`.
     """
     pairs = zip(weights, derivatives)
     (first, start), *rest = [(w, k) for w, k in pairs if tf.is_tensor(w) or w != 0.0]
     if not rest:
-        return [tf.cast(h * first, x.dtype) * x for x in start]
+        return [expand(tf.cast(h * first, x.dtype), x) * x for x in start]
 
     def times(w: Any, k: State) -> State:
         # A number must not go through `cast`, which would make it float32 first.
-        return [(tf.cast(w, x.dtype) if tf.is_tensor(w) else w) * x for x in k]
+        return [(expand(tf.cast(w, x.dtype), x) if tf.is_tensor(w) else w) * x for x in k]
 
     total = times(first, start)
     for w, k in rest:
@@ -57,7 +70,8 @@ def stages(
     Args:
         rows: The method, `(c, row of a)` for each stage.
         field: The `Field`. Its quadratures need no stage values.
-        t, h: Scalars of the time's dtype; `h` is negative for a step back in time.
+        t, h: Scalars of the time's dtype, or one for each sample; `h` is negative for a step
+            back in time.
         y: List of tensors.
         first: The first stage where it is known already, as `field` returned it.
         end: The time `t + h` where it is known exactly: rounding must not take a stage
@@ -105,7 +119,13 @@ def _stages_in_a_loop(
 
     def body(i: tf.Tensor, arrays: list) -> tuple[tf.Tensor, list]:
         # Not a matrix product, which GPUs may take in less precision.
-        scaled = [tf.reshape(h * weights[i], [count] + [1] * x.shape.rank) for x in y]
+        by_stage = h * tf.reshape(weights[i], [count] + [1] * h.shape.rank)
+        scaled = [
+            tf.reshape(
+                by_stage, [count] + [-1] * h.shape.rank + [1] * (x.shape.rank - h.shape.rank)
+            )
+            for x in y
+        ]
         dy, dq = field(
             times[i],
             [
@@ -128,7 +148,12 @@ def _stages_in_a_loop(
 
 
 def dense_weights(dense: Dense, theta: tf.Tensor) -> list:
-    """Return the weights of the derivatives in the dense output at `theta`, a scalar in [0, 1]."""
+    """Return the weights of the derivatives in the dense output at `theta`, in [0, 1].
+
+    Args:
+        dense: That of the tableau.
+        theta: Scalar, or one for each sample.
+    """
     return [_polynomial((0.0, *row), theta) for row in dense]
 
 
@@ -139,10 +164,11 @@ def dense_slopes(dense: Dense, theta: tf.Tensor) -> list:
 
 
 def _polynomial(coefficients: Sequence[float], x: tf.Tensor) -> Any:
-    """Return the value at `x`, a scalar tensor, by Horner's rule; 0.0 where all are zero."""
+    """Return the value at `x`, a tensor, by Horner's rule; 0.0 where all are zero."""
     if not any(coefficients):
         return 0.0
     *rest, total = coefficients
     for c in reversed(rest):
         total = total * x + c
-    return tf.convert_to_tensor(total, x.dtype)
+    total = tf.convert_to_tensor(total, x.dtype)
+    return total if total.shape.rank == x.shape.rank else total + tf.zeros_like(x)

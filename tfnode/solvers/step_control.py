@@ -15,7 +15,7 @@ SMALLEST_PREVIOUS = 0.1  # One very good step must not brake the one after the n
 
 
 def factor(ratio: tf.Tensor, previous: tf.Tensor, accept: tf.Tensor, order: int) -> tf.Tensor:
-    """Return by what the next step is longer than the last, a scalar.
+    """Return by what the next step is longer than the last; all arguments have one shape.
 
     The PI controller of Hairer, Wanner, section IV.2.
 
@@ -33,19 +33,19 @@ def factor(ratio: tf.Tensor, previous: tf.Tensor, accept: tf.Tensor, order: int)
 
 
 def ratio(
-    error: State, y: State, y_new: State, rtol: float, atol: float, dtype: tf.DType
+    error: State, y: State, y_new: State, rtol: float, atol: float, h: tf.Tensor
 ) -> tf.Tensor:
     """Return the error in units of the tolerance: root mean square over all components.
 
     Args:
         error, y, y_new: Lists of tensors.
         rtol, atol: Tolerances, floats.
-        dtype: Of the result, a scalar.
+        h: A tensor like the result: a scalar, or one number for each sample.
     """
     scales = [atol + rtol * tf.maximum(tf.abs(a), tf.abs(b)) for a, b in zip(y, y_new)]
     # Compared with a state that is infinite, every error would be nothing.
     scaled = [tf.where(s < math.inf, e / s, math.nan) for e, s in zip(error, scales)]
-    return tf.stop_gradient(rms(scaled, dtype))
+    return tf.stop_gradient(rms(scaled, h))
 
 
 def first(
@@ -65,13 +65,13 @@ def first(
     Args:
         field, t, y: As in `Solver.initial_step`.
         derivative: List of tensors, the derivative of the state at `(t, y)`.
-        span: Scalar, from `t` to the last time.
+        span: From `t` to the last time: a scalar, or one number for each sample.
         rtol, atol: Tolerances, floats.
         order: Of the embedded solution, plus one.
     """
     scale = [atol + rtol * tf.abs(x) for x in y]
-    d0 = rms([x / s for x, s in zip(y, scale)], span.dtype)
-    d1 = rms([x / s for x, s in zip(derivative, scale)], span.dtype)
+    d0 = rms([x / s for x, s in zip(y, scale)], span)
+    d1 = rms([x / s for x, s in zip(derivative, scale)], span)
     tiny = tf.constant(1e-6, span.dtype)
     h0 = tf.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / d1)
     # Rounding must not take the time beyond the last one.
@@ -80,7 +80,7 @@ def first(
     probe = add(y, increment((1.0,), h0_signed, [derivative]))
     second, _ = field(t + h0_signed, probe)
     change = [(a - b) / s for a, b, s in zip(second, derivative, scale)]
-    steepest = tf.maximum(d1, rms(change, span.dtype) / h0)
+    steepest = tf.maximum(d1, rms(change, span) / h0)
     h1 = tf.where(
         steepest <= 1e-15,
         tf.maximum(tiny, h0 * 1e-3),
@@ -91,10 +91,24 @@ def first(
     return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span)))
 
 
-def rms(tensors: State, dtype: tf.DType) -> tf.Tensor:
-    """Return the root mean square over the elements of all tensors; 0 where there are none."""
-    total = tf.add_n([tf.cast(tf.reduce_sum(tf.square(x)), dtype) for x in tensors])
-    size = tf.add_n([tf.cast(tf.size(x), dtype) for x in tensors])
+def rms(tensors: State, like: tf.Tensor) -> tf.Tensor:
+    """Return the root mean square over the elements of all tensors; 0 where there are none.
+
+    Args:
+        tensors: List of tensors.
+        like: A tensor of the dtype and shape of the result: a scalar for one number, `(batch,)`
+            for one for each sample.
+    """
+    dtype, first = like.dtype, like.shape.rank
+
+    def total_of(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.square(x), list(range(first, x.shape.rank)) if first else None)
+
+    def size_of(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_prod(tf.shape(x)[1:]) if first else tf.size(x)
+
+    total = tf.add_n([tf.cast(total_of(x), dtype) for x in tensors])
+    size = tf.add_n([tf.cast(size_of(x), dtype) for x in tensors])
     return tf.sqrt(total / tf.maximum(size, 1.0))
 
 

@@ -8,7 +8,7 @@ from tfnode.solvers.record import Record
 
 
 class Stats(NamedTuple):
-    """What a solve cost. Scalar int32 tensors, counted by the solver itself.
+    """The cost of a solve: int32 tensors, scalars or one for each sample, counted by the solver.
 
     Attributes:
         num_evaluations: Evaluations of the vector field (NFE).
@@ -31,7 +31,8 @@ class Trajectory(NamedTuple):
         stats: `Stats`.
         step: The size with which an adaptive solver would go on, or `None`.
         record: The `Record` of the steps, where it was asked for.
-        failed: Whether the solve failed, a boolean scalar; without XLA it has raised an error.
+        failed: Whether the solve failed, a boolean scalar, or one for each sample.
+        number: How many steps are in the record, an int32 scalar.
     """
 
     states: list
@@ -40,6 +41,7 @@ class Trajectory(NamedTuple):
     step: tf.Tensor | None = None
     record: Record | None = None
     failed: Any = False
+    number: Any = None
 
 
 class Steps(NamedTuple):
@@ -48,7 +50,10 @@ class Steps(NamedTuple):
     Attributes:
         record: The `Record`.
         stats: The `Stats`.
+        failed, number: As in `Trajectory`.
     """
 
     record: Record
     stats: Stats
+    failed: Any = False
+    number: Any = None

@@ -1,0 +1,187 @@
+"""Gradients of samples with their own clocks: as of each sample alone, and by differences."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from problems import MODES
+
+import tfnode
+from tfnode import gradients, solvers
+
+TIMES = np.array([[0.0, 1.0, 2.0], [0.0, 0.5, 0.5], [1.0, 0.0, -1.0]])
+Y0 = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 1.0]])
+RATES = np.array([[0.5], [1.0], [1.5]])
+WEIGHT = np.array([[0.3, -1.0], [0.9, -0.2]])
+LOSS = np.random.default_rng(0).normal(size=(3, 3, 2))
+METHODS = {
+    "checkpoint": "checkpoint",
+    "few_states": gradients.Checkpoint(max_states=2),
+    "backprop": "backprop",
+}
+SOLVERS = {
+    "dense": solvers.Dopri5(rtol=1e-4, atol=1e-6),
+    "lands": solvers.Heun21(rtol=1e-2, atol=1e-2),
+    "fixed": solvers.RK4(num_steps=3),
+    "step_size": solvers.Midpoint(step_size=0.17),
+}
+
+
+def gradients_of(y0, times, rates, loss, solver, gradient, shared):
+    """The gradients in the initial states, the times, a closed-over tensor and a variable."""
+    weight = tf.Variable(WEIGHT)
+
+    def func(t, y):
+        rate = tf.reduce_mean(rates) if shared else rates
+        return tf.tanh(y @ weight) * tf.cos(t)[:, tf.newaxis] - rate * y * t[:, tf.newaxis]
+
+    with tf.GradientTape() as tape:
+        tape.watch([y0, times, rates])
+        ys = tfnode.odeint(func, y0, times, solver=solver, gradient=gradient)
+        total = tf.reduce_sum(ys * loss)
+    return tape.gradient(total, [y0, times, rates, weight])
+
+
+def each_alone(solver, shared):
+    """The same, sample by sample, without the repeated times."""
+    results = [np.zeros_like(x) for x in (Y0, TIMES, RATES, WEIGHT)]
+    spec = [tf.TensorSpec(x, tf.float64) for x in ([1, 2], [1, None], [None, 1], [None, 1, 2])]
+    run = tf.function(
+        lambda *args: gradients_of(*args, solver, "checkpoint", shared), input_signature=spec
+    )
+    for i, row in enumerate(TIMES):
+        n = 1 + np.count_nonzero(np.diff(row))
+        loss = np.concatenate([LOSS[: n - 1, i], LOSS[n - 1 :, i].sum(0, keepdims=True)])
+        rates = RATES if shared else RATES[i : i + 1]
+        alone = run(Y0[i : i + 1], row[np.newaxis, :n], rates, loss[:, np.newaxis])
+        results[0][i], results[1][i, :n] = alone[0][0], alone[1][0]
+        if shared:
+            results[2] += alone[2]
+        else:
+            results[2][i] = alone[2][0]
+        results[3] += alone[3]
+    return results
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "of_the_batch"])
+@pytest.mark.parametrize("key", SOLVERS)
+def test_a_batch_is_its_samples(key, shared):
+    """With what is dropped, and with a tensor of the batch in the dynamics."""
+    expected = each_alone(SOLVERS[key], shared)
+    args = [tf.constant(x) for x in (Y0, TIMES, RATES, LOSS)]
+    for gradient in METHODS.values():
+        actual = tf.function(
+            lambda gradient=gradient: gradients_of(*args, SOLVERS[key], gradient, shared)
+        )()
+        for a, b in zip(actual, expected):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+@pytest.mark.parametrize("method", ["few_states", "backprop"])
+def test_modes(method, mode):
+    args = [tf.constant(x) for x in (Y0, TIMES, RATES, LOSS)]
+
+    def run(mode, key="dense"):
+        return MODES[mode](lambda: gradients_of(*args, SOLVERS[key], METHODS[method], True))()
+
+    for key in ("dense", "fixed"):
+        for a, b in zip(run(mode, key), run("function", key)):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_finite_differences():
+    """In the initial states and in the times, against solves at tight tolerances."""
+    solver = solvers.Dopri5(rtol=1e-10, atol=1e-12)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([3, 2], tf.float64), tf.TensorSpec([3, 3], tf.float64)]
+    )
+    def value(y0, times):
+        def func(t, y):
+            return tf.sin(y) * t[:, tf.newaxis] + tf.reverse(y, [1])
+
+        with tf.GradientTape() as tape:
+            tape.watch([y0, times])
+            loss = tf.reduce_sum(tfnode.odeint(func, y0, times, solver=solver) * LOSS)
+        return loss, tape.gradient(loss, [y0, times])
+
+    times = np.array([[0.0, 1.0, 1.5], [0.0, 0.5, 0.9], [1.0, 0.0, -0.5]])
+    _, actual = value(Y0, times)
+    for which, point in enumerate((Y0, times)):
+        for index in np.ndindex(*point.shape):
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = [Y0.copy(), times.copy()]
+                moved[which][index] += step
+                ends.append(float(value(*moved)[0]))
+            expected = (ends[0] - ends[1]) / 2e-5
+            np.testing.assert_allclose(actual[which][index], expected, rtol=1e-5, atol=1e-6)
+
+
+def explosive(weight):
+    return lambda t, y: weight * y**2
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("method", ["checkpoint", "backprop"])
+@pytest.mark.parametrize("kind", [solvers.Dopri5, solvers.RK4])
+def test_a_failed_sample_that_the_loss_leaves_out(kind, method, mode):
+    """The others have their gradient; if the loss counts it, the gradient is NaN."""
+    solver = kind(on_failure="nan", **({"num_steps": 40} if kind is solvers.RK4 else {}))
+    start = np.array([[-1.0], [np.nan], [0.3], [5.0]])
+
+    def run(start, all_of_them=False):
+        weight, y0 = tf.Variable(1.0, dtype=tf.float64), tf.constant(start)
+
+        def once():
+            with tf.GradientTape() as tape:
+                tape.watch(y0)
+                ys = tfnode.odeint(
+                    explosive(weight),
+                    y0,
+                    [0.0, 1.0],
+                    solver=solver,
+                    gradient=method,
+                    independent=True,
+                )[-1]
+                kept = ys if all_of_them else tf.where(tf.math.is_nan(ys), tf.zeros_like(ys), ys)
+                loss = tf.reduce_sum(
+                    kept * tf.constant([[1.0], [2.0], [3.0], [4.0]], ys.dtype)[: len(start)]
+                )
+            return tape.gradient(loss, [y0, weight])
+
+        return MODES[mode](once)()
+
+    by_y0, by_weight = run(start)
+    # y = y0 / (1 - w y0 t), without the last sample and the second.
+    good = start[[0, 2], 0]
+    tolerance = 1e-2 if kind is solvers.Dopri5 else 1e-5
+    expected = np.array([1.0, 3.0]) / (1.0 - good) ** 2
+    np.testing.assert_allclose(by_y0[:, 0], [expected[0], 0.0, expected[1], 0.0], tolerance)
+    np.testing.assert_allclose(by_weight, np.sum(expected * good**2), tolerance)
+    if method == "checkpoint":
+        by_y0, by_weight = run(start, all_of_them=True)
+        assert np.isnan(by_weight)
+
+
+def test_second_derivatives():
+    """d2/dk2 of exp(-k t), by 'backprop'."""
+    k = tf.constant([[0.5], [1.2]], tf.float64)
+    times = np.array([[0.0, 1.0], [0.0, 2.0]])
+
+    @tf.function
+    def run():
+        with tf.GradientTape() as outer:
+            outer.watch(k)
+            with tf.GradientTape() as inner:
+                inner.watch(k)
+                solver = solvers.Dopri5(rtol=1e-9, atol=1e-11)
+                y0 = tf.ones([2, 1], tf.float64)
+                ys = tfnode.odeint(
+                    lambda t, y: -k * y, y0, times, solver=solver, gradient="backprop"
+                )
+            first = inner.gradient(ys[-1], k)
+        return outer.gradient(first, k)
+
+    t = times[:, 1:]
+    np.testing.assert_allclose(run(), t**2 * np.exp(-k * t), rtol=1e-5)
