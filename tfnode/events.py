@@ -120,12 +120,7 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
         return start[tf.newaxis]
 
     problem = Problem(func, y0, first_time)
-    if problem.vector_field.seeds:
-        raise ValueError(
-            "The dynamics draw random numbers, but an event takes several solves, each of which "
-            "would draw others. Draw the noise before the solve and let the dynamics close over "
-            "it, or call the layers with `training=False`."
-        )
+    problem.refuse_random()
     start, dtype = first_time(problem.time_dtype)[0], problem.time_dtype
 
     def event(t, y):

@@ -102,6 +102,15 @@ class Problem:
         with PinnedSeeds(seeds) if seeds else contextlib.nullcontext():
             return self._evaluate(t, y, *(take(x, rows) for x in self._own))
 
+    def refuse_random(self) -> None:
+        """Raise if the dynamics draw random numbers, for an event, which takes several solves."""
+        if self.vector_field.seeds:
+            raise ValueError(
+                "The dynamics draw random numbers, but an event takes several solves, each of "
+                "which would draw others. Draw the noise before the solve and let the dynamics "
+                "close over it, or call the layers with `training=False`."
+            )
+
     def caller_time(self, t: tf.Tensor, *own: tf.Tensor) -> tf.Tensor:
         """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
         if self._origin is not None:

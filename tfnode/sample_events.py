@@ -69,6 +69,7 @@ def solve(
         return tf.stack([start, end], 1)
 
     problem = Problem(func, y0, span, independent=True)
+    problem.refuse_random()
     dtype = problem.time_dtype
     start = clock("t0", t0, dtype)
 

@@ -100,3 +100,19 @@ def test_a_functional_model_as_dynamics_takes_three_inputs():
 def test_a_layer_that_takes_no_context_is_refused():
     with pytest.raises(ValueError, match=r"call\(self, t, y, context\)"):
         tfnode.ODEBlock(keras.layers.Dense(1))(X, context=RATES)
+
+
+def test_each_sample_has_its_own_times():
+    block = tfnode.ODEBlock(decay, solver=TIGHT, return_sequences=True, dtype="float64")
+    times = tf.constant([[0.0, 1.0, 2.0], [1.0, 1.5, 1.5], [0.0, -1.0, -3.0]], tf.float64)
+    rates = tf.constant(RATES)
+    with tf.GradientTape() as tape:
+        tape.watch(rates)
+        y = block(X, times=times, context=rates)
+    elapsed = (times - times[:, :1])[..., None]
+    right = X[:, None] * np.exp(-RATES[:, None] * elapsed)
+    np.testing.assert_allclose(y, right, rtol=1e-8)
+    by_rate = np.sum(-elapsed * right, axis=1)
+    np.testing.assert_allclose(tape.gradient(y, rates), by_rate, rtol=1e-7)
+    x, t, c = keras.Input((1,)), keras.Input((3,), dtype="float64"), keras.Input((1,))
+    assert block(x, times=t, context=c).shape == (None, 3, 1)

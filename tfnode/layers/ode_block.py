@@ -45,7 +45,8 @@ class ODEBlock(keras.layers.Layer):
 
     Call arguments:
         inputs: Float tensor `(batch, ...)`, or a nested structure of them.
-        times: 1-D tensor to use for this call instead of the layer's times.
+        times: 1-D tensor to use for this call instead of the layer's times; or `(batch, n)`, each
+            sample's own, as in `tfnode.odeint`.
         context: Any nest of tensors that the dynamics take as a third argument: parameters of
             each sample, say. Float tensors are cast as the inputs are. It has a gradient.
         training: As in any layer; it reaches the dynamics in the backward solve too.
@@ -235,7 +236,7 @@ class ODEBlock(keras.layers.Layer):
     ) -> Any:
         if not self.return_sequences:
             return inputs_shape
-        length = len(self.times) if times_shape is None else times_shape[0]
+        length = len(self.times) if times_shape is None else times_shape[-1]
         return keras.tree.map_shape_structure(
             lambda shape: (shape[0], length, *shape[1:]), inputs_shape
         )

@@ -74,8 +74,11 @@ class Recorder:
         if t.shape.rank:
             # Where no sample takes a step, the arrays would have no shape.
             clocks = [a.write(0, tf.zeros_like(t, a.dtype)) for a in clocks]
+        begins, sizes, reached = clocks
         return Record(
-            *clocks,
+            t=begins,
+            h=sizes,
+            reached=reached,
             states=[a.write(0, y) for a, y in zip(states, y0)],
             owners=tf.fill([self.slots], -1),
             stride=tf.ones([], tf.int32),
