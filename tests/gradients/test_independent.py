@@ -11,7 +11,7 @@ from tfnode import gradients, solvers
 TIMES = np.array([[0.0, 1.0, 2.0], [0.0, 0.5, 0.5], [1.0, 0.0, -1.0]])
 Y0 = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 1.0]])
 RATES = np.array([[0.5], [1.0], [1.5]])
-WEIGHT = np.array([[0.3, -1.0], [0.9, -0.2]])
+WEIGHT = tf.Variable(np.array([[0.3, -1.0], [0.9, -0.2]]))
 LOSS = np.random.default_rng(0).normal(size=(3, 3, 2))
 METHODS = {
     "checkpoint": "checkpoint",
@@ -28,22 +28,21 @@ SOLVERS = {
 
 def gradients_of(y0, times, rates, loss, solver, gradient, shared):
     """The gradients in the initial states, the times, a closed-over tensor and a variable."""
-    weight = tf.Variable(WEIGHT)
 
     def func(t, y):
         rate = tf.reduce_mean(rates) if shared else rates
-        return tf.tanh(y @ weight) * tf.cos(t)[:, tf.newaxis] - rate * y * t[:, tf.newaxis]
+        return tf.tanh(y @ WEIGHT) * tf.cos(t)[:, tf.newaxis] - rate * y * t[:, tf.newaxis]
 
     with tf.GradientTape() as tape:
         tape.watch([y0, times, rates])
         ys = tfnode.odeint(func, y0, times, solver=solver, gradient=gradient)
         total = tf.reduce_sum(ys * loss)
-    return tape.gradient(total, [y0, times, rates, weight])
+    return tape.gradient(total, [y0, times, rates, WEIGHT])
 
 
 def each_alone(solver, shared):
     """The same, sample by sample, without the repeated times."""
-    results = [np.zeros_like(x) for x in (Y0, TIMES, RATES, WEIGHT)]
+    results = [np.zeros(x.shape) for x in (Y0, TIMES, RATES, WEIGHT)]
     spec = [tf.TensorSpec(x, tf.float64) for x in ([1, 2], [1, None], [None, 1], [None, 1, 2])]
     run = tf.function(
         lambda *args: gradients_of(*args, solver, "checkpoint", shared), input_signature=spec

@@ -16,33 +16,36 @@ TIGHT = solvers.Dopri8(rtol=1e-12, atol=1e-12, max_steps=20000)
 MUS = np.array([0.1, 1.0, 5.0, 20.0])
 
 
-def van_der_pol(t, y):
+# Each in TensorFlow or, for SciPy, in NumPy.
+
+
+def van_der_pol(t, y, np=tf):
     """The stiffness of each sample is a component of its own state."""
-    x, v, mu = tf.unstack(y, axis=1)
-    return tf.stack([v, mu * (1.0 - x**2) * v - x, 0.0 * mu], 1)
+    x, v, mu = y[:, 0], y[:, 1], y[:, 2]
+    return np.stack([v, mu * (1.0 - x**2) * v - x, 0.0 * mu], 1)
 
 
-def lotka_volterra(t, y):
-    a, b = tf.unstack(y, axis=1)
-    return tf.stack([a * (1.5 - b), b * (a - 3.0)], 1)
+def lotka_volterra(t, y, np=tf):
+    a, b = y[:, 0], y[:, 1]
+    return np.stack([a * (1.5 - b), b * (a - 3.0)], 1)
 
 
-def pendulum(t, y):
-    return tf.stack([y[:, 1], -tf.sin(y[:, 0]) - 0.2 * y[:, 1] + 0.8 * tf.cos(0.7 * t)], 1)
+def pendulum(t, y, np=tf):
+    angle, rate = y[:, 0], y[:, 1]
+    return np.stack([rate, -np.sin(angle) - 0.2 * rate + 0.8 * np.cos(0.7 * t)], 1)
 
 
-def kepler(t, y):
-    return tf.concat([y[:, 2:], -y[:, :2] / tf.norm(y[:, :2], axis=1, keepdims=True) ** 3], 1)
+def kepler(t, y, np=tf):
+    cube = (y[:, 0] ** 2 + y[:, 1] ** 2) ** 1.5
+    return np.stack([y[:, 2], y[:, 3], -y[:, 0] / cube, -y[:, 1] / cube], 1)
 
 
 def reference(func, y0, times):
     """SciPy's solution for one sample."""
-
-    def one(t, y):
-        return func(tf.constant([t], tf.float64), tf.constant(y[np.newaxis])).numpy()[0]
-
     options = {"rtol": 3e-13, "atol": 1e-13, "method": "DOP853"}
-    result = solve_ivp(one, times[[0, -1]], y0, t_eval=times, **options)
+    result = solve_ivp(
+        lambda t, y: func(t, y[np.newaxis], np)[0], times[[0, -1]], y0, t_eval=times, **options
+    )
     return result.y.T
 
 
@@ -375,3 +378,81 @@ def test_any_batch(rows, nested):
     else:
         ys = tfnode.odeint(decay, tf.constant(y0), times, solver=run)
     np.testing.assert_allclose(ys, decayed(times, y0), rtol=1e-7, atol=1e-9)
+
+
+def falling(t, y):
+    return tf.stack([y[:, 1], -9.81 * tf.ones_like(t)], 1)
+
+
+@pytest.mark.parametrize("mode", ["function", "xla"])
+def test_every_sample_has_its_event(mode):
+    """Balls that fall from three heights, the last of which does not land in time."""
+    balls = tf.constant([[1.0, 0.0], [2.0, 0.0], [30.0, 0.0]], tf.float64)
+
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch(balls)
+            event = tfnode.odeint_event(
+                falling, balls, 0.0, lambda t, y: y[:, 0], independent=True, t1=1.0, direction=-1
+            )
+        return event, tape.gradient(event.times, balls)
+
+    event, gradient = MODES[mode](run)()
+    times = np.sqrt(2.0 * np.array([1.0, 2.0]) / 9.81)
+    np.testing.assert_allclose(event.times, [*times, 1.0], rtol=1e-9)
+    np.testing.assert_allclose(event.states[1, :, 1], -9.81 * event.times, rtol=1e-9)
+    np.testing.assert_allclose(event.states[1, :, 0], [0.0, 0.0, 30.0 - 9.81 / 2.0], atol=1e-9)
+    assert event.happened.numpy().tolist() == [True, True, False]
+    assert event.which.numpy().tolist() == [0, 0, -1]
+    np.testing.assert_allclose(gradient[:, 0], [*(1.0 / (9.81 * times)), 0.0], rtol=1e-9)
+
+
+def test_which_event_and_which_direction():
+    """`y = (sin, cos)` of `t + phase`, whose zeros are at multiples of a quarter turn."""
+
+    def turn(t, y):
+        return tf.stack([y[:, 1], -y[:, 0]], 1)
+
+    phases = np.array([0.3, 2.0, 4.0])
+    y0 = tf.constant(np.stack([np.sin(phases), np.cos(phases)], 1))
+    solver = solvers.Dopri5(rtol=1e-9, atol=1e-10)
+    for direction, quarters, which in (
+        (0, [1, 2, 3], [1, 0, 1]),
+        (1, [3, 3, 3], [1, 1, 1]),
+        (-1, [1, 2, 5], [1, 0, 1]),
+    ):
+        event = tf.function(
+            lambda direction=direction: tfnode.odeint_event(
+                turn,
+                y0,
+                phases,
+                lambda t, y: y,
+                independent=True,
+                solver=solver,
+                direction=direction,
+            )
+        )()
+        np.testing.assert_allclose(event.times, np.multiply(quarters, np.pi / 2), rtol=1e-8)
+        assert event.which.numpy().tolist() == which
+
+
+def test_no_event_without_a_last_time():
+    def run(on_failure):
+        solver = solvers.Bosh3(max_steps=12, on_failure=on_failure)
+        return tfnode.odeint_event(
+            falling,
+            tf.constant([[1.0, 0.0], [-1.0, -1.0]]),
+            0.0,
+            lambda t, y: y[:, 0],
+            independent=True,
+            solver=solver,
+        )
+
+    assert "No event in some of the samples" in message_of(lambda: run("raise"))
+    event = run("nan")
+    assert np.isnan(event.times).tolist() == [False, True]
+    assert event.happened.numpy().tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"independent=True.*Received"):
+        tfnode.odeint_event(falling, tf.zeros([1, 2]), 0.0, lambda t, y: y, t1=1.0)
+    with pytest.raises(ValueError, match=r"direction.*Received"):
+        tfnode.odeint_event(falling, tf.zeros([1, 2]), 0.0, lambda t, y: y, direction=2)

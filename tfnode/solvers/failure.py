@@ -51,8 +51,8 @@ def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summariz
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
 
-def checks(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: list) -> list:
-    """Return the operations that raise the error of a failed solve, one for each reason.
+def raised(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: list) -> list:
+    """Return what raises the error of a failed solve, for `tf.control_dependencies`.
 
     Args:
         title: The beginning of the message.
@@ -61,18 +61,23 @@ def checks(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: lis
         advice: What to do.
         facts: Names, each before its value, which is like `failed`.
     """
-    operations = []
-    for reason, holds in reasons:
-        found, told = failed & holds, facts
-        message = f"{title}: {reason}. {advice} Received:"
-        if failed.shape.rank:
-            here = tf.where(found)[:, 0]
-            told = ["failed samples =", tf.math.count_nonzero(failed), "of =", tf.size(failed)]
-            told += ["those with this reason =", tf.size(here), "by index =", here]
-            told += [tf.gather(x, here) if tf.is_tensor(x) else x for x in facts]
-        check = tf.debugging.Assert(~tf.reduce_any(found), [message, *told], 5)
-        operations += [] if check is None else [check]
-    return operations
+
+    def tell() -> tf.Tensor:
+        checks = []
+        for reason, holds in reasons:
+            found, told = failed & holds, facts
+            if failed.shape.rank:
+                here = tf.where(found)[:, 0]
+                told = ["failed samples =", tf.math.count_nonzero(failed), "of =", tf.size(failed)]
+                told += ["those with this reason =", tf.size(here), "by index =", here]
+                told += [tf.gather(x, here) if tf.is_tensor(x) else x for x in facts]
+            message = f"{title}: {reason}. {advice} Received:"
+            checks.append(tf.debugging.Assert(~tf.reduce_any(found), [message, *told], 5))
+        with tf.control_dependencies([x for x in checks if x is not None]):
+            return tf.constant(True)
+
+    # One branch that is not taken costs less than a check of every reason.
+    return [tf.cond(tf.reduce_any(failed), tell, lambda: tf.constant(False))]
 
 
 def finite(tensors: list[tf.Tensor], samples: bool = False) -> tf.Tensor:

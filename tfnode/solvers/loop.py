@@ -6,13 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.solvers.controller import Pace, Solve
-from tfnode.solvers.failure import (
-    Caller,
-    checks,
-    compiled_by_xla,
-    nan_samples,
-    nan_where,
-)
+from tfnode.solvers.failure import Caller, compiled_by_xla, nan_samples, nan_where, raised
 from tfnode.solvers.record import Recorder
 from tfnode.solvers.trajectory import Trajectory
 
@@ -78,11 +72,11 @@ def walk(
         pace.legs,
     )
     end = pace.finish(now, caller)
-    raised = []
+    before = []
     if on_failure == "raise" and not compiled_by_xla():
         title = f"{name} failed{caller.during}"
-        raised = checks(title, end.failed, end.reasons, pace.advice, end.facts)
-    with tf.control_dependencies(raised):
+        before = raised(title, end.failed, end.reasons, pace.advice, end.facts)
+    with tf.control_dependencies(before):
         states, q = tf.nest.map_structure(
             tf.identity, [now.y if solve.final_only else pace.stacked(arrays), now.q]
         )

@@ -70,13 +70,16 @@ class Recorder:
             )
 
         states = [array(y.dtype, self.slots + 1, y.shape) for y in y0]
-        clocks = [array(dtype, self.total, t.shape) for dtype in (t.dtype, t.dtype, tf.int32)]
+        times, sizes, reached = (
+            array(dtype, self.total, t.shape) for dtype in (t.dtype, t.dtype, tf.int32)
+        )
         if t.shape.rank:
             # Where no sample takes a step, the arrays would have no shape.
-            clocks = [a.write(0, tf.zeros_like(t, a.dtype)) for a in clocks]
-        begins, sizes, reached = clocks
+            times, sizes, reached = (
+                a.write(0, tf.zeros_like(t, a.dtype)) for a in (times, sizes, reached)
+            )
         return Record(
-            t=begins,
+            t=times,
             h=sizes,
             reached=reached,
             states=[a.write(0, y) for a, y in zip(states, y0)],
