@@ -222,8 +222,8 @@ def test_a_subclassed_model_whose_block_is_not_built_yet():
             super().__init__()
             self.block = tfnode.ODEBlock(keras.layers.Dense(2))
 
-        def call(self, x):
-            return self.block(x)
+        def call(self, x, training=None):
+            return self.block(x, training=training)
 
     model = Model()
     assert set(model.block.costs().values()) == {0}
