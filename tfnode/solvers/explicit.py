@@ -94,7 +94,7 @@ class Embedded(RungeKutta):
             )
         steps = FixedSteps(num_steps, step_size)
         super().__init__(steps if fixed else control)
-        self.rtol, self.atol = control.tolerances
+        self.rtol, self.atol = control.rtol, control.atol
         self.first_step, self.max_steps = control.first_step, control.max_steps
         self.num_steps = steps.num_steps if fixed else None
         self.step_size = steps.step_size
