@@ -43,3 +43,20 @@ def test_root_mean_squared_error_with_weights_of_samples():
     metric.update_state(TARGETS, PREDICTION, np.float32([0.0, 1.0, 0.0, 0.0]))
     squares = (TRUTH - PREDICTION)[1][WEIGHTS[1] == 1.0] ** 2
     assert float(metric.result()) == pytest.approx(np.sqrt(squares.mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 1), (4, 6), (4, 6, 1)])
+def test_root_mean_squared_error_with_weights_like_those_of_keras(shape):
+    weights = GENERATOR.random(shape).astype("f4")
+    metric = metrics.RootMeanSquaredError()
+    metric.update_state(TARGETS, PREDICTION, weights)
+    by_point = weights[:, None] if shape == (4,) else weights.reshape(shape[:2])
+    total = WEIGHTS * np.broadcast_to(by_point, (4, 6))
+    squares = ((TRUTH - PREDICTION) ** 2).mean(axis=-1)
+    expected = np.sqrt((total * squares).sum() / total.sum())
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_root_mean_squared_error_refuses_weights_of_coordinates():
+    with pytest.raises(ValueError, match="Received: sample_weight of shape"):
+        metrics.RootMeanSquaredError().update_state(TARGETS, PREDICTION, np.ones_like(TRUTH))

@@ -61,7 +61,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Not what this file imports for itself.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 # The one mechanism that decides what loads TensorFlow. Python runs this file before every
@@ -69,6 +70,14 @@ def __dir__() -> list[str]:
 # TensorFlow, from `import tfnode`. So this file loads nothing that is heavy. But a model can be
 # loaded only once Keras is there. So the classes are registered when Keras is, at once or later:
 # after the outermost import, of Keras or of a module of tfnode, that loads Keras.
+
+
+def _check_backend(keras: ModuleType) -> None:
+    if keras.config.backend() != "tensorflow":
+        raise ImportError(
+            "tfnode needs Keras's backend 'tensorflow': set the environment variable "
+            f"KERAS_BACKEND=tensorflow. Received: backend={keras.config.backend()!r}"
+        )
 
 
 def _register() -> None:
@@ -98,6 +107,8 @@ class _Registering(importlib.abc.MetaPathFinder):
             execute(module)
         finally:
             self.depth -= 1
+        if module.__name__ == "keras":
+            _check_backend(module)
         # Within another import of tfnode, its modules may be incomplete.
         if self.depth == 0 and "keras" in sys.modules and self in sys.meta_path:
             sys.meta_path.remove(self)
@@ -105,6 +116,7 @@ class _Registering(importlib.abc.MetaPathFinder):
 
 
 if "keras" in sys.modules:
+    _check_backend(sys.modules["keras"])
     _register()
 else:
     sys.meta_path.insert(0, _Registering())

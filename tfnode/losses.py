@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import checks
+
 __all__ = ["GaussianLikelihood"]
 
 
@@ -35,9 +37,7 @@ class GaussianLikelihood(keras.losses.Loss):
 
     def __init__(self, noise: float, name: str = "gaussian_likelihood", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        if not 0.0 < noise < math.inf:
-            raise ValueError(f"`noise` must be a number above 0. Received: noise={noise!r}")
-        self.noise = noise
+        self.noise = checks.positive("noise", noise, "a number above 0")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         points, weights = y_true[..., :-1], y_true[..., -1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.autograph.pyct import errors, parser
 
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
@@ -28,7 +29,16 @@ def converted(func: Any) -> Any:
         if getattr(func, "__name__", "") == "<lambda>":
             return func
         context = type(context)(status=type(context.status).ENABLED)
+    elif getattr(func, "__name__", "") == "<lambda>":
+        # AutoGraph would say so, call after call, and take the lambda as it is.
+        try:
+            parser.parse_entity(func, ())
+        except errors.PyCTError:
+            return func
     return autograph.tf_convert(func, context)
+
+
+_STACK = ". A list holds several states. `tf.stack` joins its elements to one tensor."
 
 
 class Problem:
@@ -230,6 +240,11 @@ class Problem:
 
 
 def _state_tensor(y):
+    if isinstance(y, keras.KerasTensor):
+        raise ValueError(
+            "`odeint` takes tensors with values. In a functional model use `tfnode.ODEBlock`, or "
+            f"a layer whose `call` calls `odeint`. Received: a symbolic tensor of shape {y.shape}"
+        )
     y = tf.convert_to_tensor(y)
     if not y.dtype.is_floating:
         raise TypeError(
@@ -291,6 +306,7 @@ def _derivative(dy, y):
         raise ValueError(
             "The dynamics must return the structure of the state, since they are its "
             f"derivative. Received: {dy} for a state {y}"
+            + (_STACK if isinstance(dy, (list, tuple)) != isinstance(y, (list, tuple)) else "")
         ) from error
     leaves = tf.nest.flatten(dy)
     if any(x is None for x in leaves):

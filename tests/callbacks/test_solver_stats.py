@@ -214,3 +214,20 @@ def test_tensorboard_shows_the_scalars(tmp_path, tensorboard, open_url):
         points = scalars(tag, run)
         assert [step for step, _ in points] == [0, 1]
         assert [value for _, value in points] == pytest.approx(history[name], rel=1e-5)
+
+
+def test_a_subclassed_model_whose_block_is_not_built_yet():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = tfnode.ODEBlock(keras.layers.Dense(2))
+
+        def call(self, x, training=None):
+            return self.block(x, training=training)
+
+    model = Model()
+    assert set(model.block.costs().values()) == {0}
+    model.compile("sgd", "mse", run_eagerly=True)  # So nothing builds it before the first batch.
+    x = np.ones((2, 2), np.float32)
+    history = model.fit(x, x, verbose=0, callbacks=[SolverStats()]).history
+    assert history["nfe_forward"] == [4.0]

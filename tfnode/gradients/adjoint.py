@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode import solvers
+from tfnode import checks, solvers
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reconstruction import ReconstructionCheck, relative_distance
@@ -66,12 +66,9 @@ class Adjoint(Gradient):
 
     def __init__(self, solver: Any = None, max_reconstruction_error: float | None = 50.0):
         limit = max_reconstruction_error
-        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        if limit is not None and not (number and limit > 0.0):
-            raise ValueError(
-                "`max_reconstruction_error` must be a positive number, in units of the solver's "
-                f"tolerances, or None. Received: max_reconstruction_error={limit!r}"
-            )
+        if limit is not None:
+            wanted = "a positive number, in units of the solver's tolerances, or None"
+            limit = checks.positive("max_reconstruction_error", limit, wanted)
         self.solver = None if solver is None else solvers.get(solver)
         self.max_reconstruction_error = limit
 

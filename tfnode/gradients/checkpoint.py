@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reverse_step import Outputs, ReverseStep, SampleOutputs
@@ -52,17 +53,10 @@ class Checkpoint(Gradient):
     """
 
     def __init__(self, max_states=128):
-        if (
-            isinstance(max_states, bool)
-            or not isinstance(max_states, int)
-            or max_states < 2
-            or max_states % 2
-        ):
-            raise ValueError(
-                "`max_states` must be an even int of at least 2: the most states that are kept. "
-                f"Received: max_states={max_states!r}"
-            )
-        self.max_states = max_states
+        wanted = "an even int of at least 2: the most states that are kept"
+        self.max_states = checks.integer("max_states", max_states, 2, wanted)
+        if self.max_states % 2:
+            raise ValueError(f"`max_states` must be {wanted}. Received: max_states={max_states!r}")
 
     def get_config(self):
         return {"max_states": self.max_states}

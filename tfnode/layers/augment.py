@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import checks
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class Augment(keras.layers.Layer):
@@ -22,7 +24,8 @@ class Augment(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
-        `(batch, ..., channels)` to `(batch, ..., channels + n)`.
+        `(batch, ..., channels)` to `(batch, ..., channels + n)`, in the dtype that the layer
+        computes in. A mask is passed on.
 
     Example:
     ```python
@@ -34,11 +37,12 @@ class Augment(keras.layers.Layer):
 
     def __init__(self, n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise ValueError(f"`n` must be an int of at least 0. Received: n={n!r}")
-        self.n = n
+        self.supports_masking = True
+        self.n = checks.integer("n", n, 0)
 
     def call(self, inputs: Any) -> Any:
+        # Integers become floats, as a state must be.
+        inputs = ops.cast(inputs, self.compute_dtype)
         return ops.pad(inputs, [[0, 0]] * (len(inputs.shape) - 1) + [[0, self.n]])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

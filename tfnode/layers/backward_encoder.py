@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfnode import checks
+
 CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell}
 
 
@@ -14,6 +16,17 @@ def recurrent_cell(name: str, units: int, dtype: Any) -> keras.layers.Layer:
     if name not in CELLS:
         raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={name!r}")
     return CELLS[name](units, dtype=dtype)
+
+
+def observed_times(inputs: Any, mask: Any = None) -> Any:
+    """Return which times of a series are observed, `(batch, times, 1)`.
+
+    Args:
+        inputs: `(batch, times, channels + 1)`, the last channel 1 where the time is observed.
+        mask: `(batch, times)` booleans of Keras, or `None`. A masked time is not observed.
+    """
+    observed = inputs[..., -1:] > 0.5
+    return observed if mask is None else ops.logical_and(observed, mask[..., None])
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -31,7 +44,7 @@ class BackwardEncoder(keras.layers.Layer):
 
     Input and output shape:
         `(batch, times, channels + 1)`, the last channel 1 where the time is observed and 0
-        where it is not, to `(batch, units)`.
+        where it is not, to `(batch, units)`. Times that a mask excludes count as not observed.
 
     Example:
     ```python
@@ -44,7 +57,8 @@ class BackwardEncoder(keras.layers.Layer):
 
     def __init__(self, units: int, cell: str = "simple", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = units
+        self.supports_masking = True
+        self.units = units = checks.integer("units", units, 1)
         self.cell = cell
         self.rnn = keras.layers.RNN(
             recurrent_cell(cell, units, self.dtype_policy),
@@ -56,13 +70,16 @@ class BackwardEncoder(keras.layers.Layer):
         self.rnn.build((*input_shape[:2], input_shape[2] + 1))
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        observed = inputs[..., -1:] > 0.5
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        observed = observed_times(inputs, mask)
         times = np.linspace(0.0, 1.0, inputs.shape[1])[:, np.newaxis]
         times = ops.broadcast_to(ops.cast(times, inputs.dtype), ops.shape(observed))
         # Values at the other times have no effect, NaN included.
         points = ops.where(observed, ops.concatenate([inputs, times], axis=-1), 0.0)
         return self.rnn(points, mask=observed[..., 0])
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        return None  # The output has no times.
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.units)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from tfnode import checks
 from tfnode.layers.concat_conv2d import ConcatConv2D
 
 
@@ -40,7 +41,7 @@ class BottleneckDynamics(keras.layers.Layer):
     def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        self.filters = filters
+        self.filters = filters = checks.integer("filters", filters, 1, "a positive int")
         self.activation = keras.activations.get(activation)
         self.hidden = [
             ConcatConv2D(filters, size, activation=self.activation, dtype=self.dtype_policy)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import checks
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class ConcatConv2D(keras.layers.Layer):
@@ -58,17 +60,15 @@ class ConcatConv2D(keras.layers.Layer):
     ) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
-            raise ValueError(f"`filters` must be a positive int. Received: filters={filters!r}")
-        pair = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
+        self.filters = checks.integer("filters", filters, 1, "a positive int")
+        pair = (kernel_size,) * 2 if checks.is_integer(kernel_size) else kernel_size
         size = tuple(pair) if isinstance(pair, (tuple, list)) else ()
-        if len(size) != 2 or not all(isinstance(k, int) and k > 0 for k in size):
+        if len(size) != 2 or not all(checks.is_integer(k) and k > 0 for k in size):
             raise ValueError(
                 "`kernel_size` must be a positive int or a pair of them. "
                 f"Received: kernel_size={kernel_size!r}"
             )
-        self.filters = filters
-        self.kernel_size = size
+        self.kernel_size = tuple(int(k) for k in size)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import checks
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class ConcatDense(keras.layers.Layer):
@@ -51,9 +53,7 @@ class ConcatDense(keras.layers.Layer):
     ) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ValueError(f"`units` must be a positive int. Received: units={units!r}")
-        self.units = units
+        self.units = checks.integer("units", units, 1, "a positive int")
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

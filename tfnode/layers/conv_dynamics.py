@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tfnode import checks
 from tfnode.layers.concat_conv2d import ConcatConv2D
 from tfnode.layers.fused_batch_normalization import FusedBatchNormalization
 from tfnode.layers.time_batch_normalization import TimeBatchNormalization
@@ -79,7 +80,7 @@ class ConvDynamics(keras.layers.Layer):
     ) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        self.filters = filters
+        self.filters = filters = checks.integer("filters", filters, 1, "a positive int")
         self.norm = norm
         self.convolutions = [
             ConcatConv2D(

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tfnode import checks
 from tfnode.layers.concat_dense import ConcatDense
 
 
@@ -35,7 +36,8 @@ class DenseDynamics(keras.layers.Layer):
     ) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        units = [hidden_units] if isinstance(hidden_units, int) else list(hidden_units)
+        units = [hidden_units] if checks.is_integer(hidden_units) else list(hidden_units)  # type: ignore
+        units = [checks.integer("hidden_units", u, 1, "positive ints") for u in units]
         self.hidden_units = units
         self.activation = keras.activations.get(activation)
         self.hidden = [ConcatDense(u, self.activation, dtype=self.dtype_policy) for u in units]

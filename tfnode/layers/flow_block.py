@@ -141,6 +141,14 @@ class FlowBlock(ODEBlock):
     def compute_output_shape(self, inputs_shape: tuple) -> tuple:  # type: ignore[override]
         return tuple(inputs_shape), (inputs_shape[0],)
 
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        z, log_det = super().compute_output_spec(inputs)
+        log_dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        return z, keras.KerasTensor(log_det.shape, log_dtype)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return previous_mask, None
+
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "trace": self.trace}
         del config["return_sequences"]

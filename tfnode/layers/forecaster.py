@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfnode.layers.backward_encoder import recurrent_cell
+from tfnode import checks
+from tfnode.layers.backward_encoder import observed_times, recurrent_cell
 
 # Times in this many steps are near 1 for the network.
 GAP = 10.0
@@ -31,7 +32,8 @@ class Forecaster(keras.layers.Layer):
 
     Input and output shape:
         `(batch, times, channels + 1)`, the last channel 1 where the time is observed and 0
-        where it is not, to `(batch, 2 * times, channels)`.
+        where it is not, to `(batch, 2 * times, channels)`. Times that a mask excludes count as
+        not observed. The mask of the output has them and every time behind the series.
 
     Example:
     ```python
@@ -44,7 +46,8 @@ class Forecaster(keras.layers.Layer):
 
     def __init__(self, units: int, cell: str = "simple", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = units
+        self.supports_masking = True
+        self.units = checks.integer("units", units, 1)
         self.cell = cell
 
     def build(self, input_shape: tuple) -> None:
@@ -55,13 +58,18 @@ class Forecaster(keras.layers.Layer):
         self.rnn.build((input_shape[0], 2 * times, channels + 2))
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        observed = inputs[..., -1:] > 0.5
-        x = ops.where(observed, inputs, 0.0)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        observed = observed_times(inputs, mask)
+        x = ops.where(observed, inputs, 0.0)  # Its last channel says what is observed.
         x = ops.concatenate([x, ops.zeros_like(x[..., :1])], axis=-1)
         # Nothing is observed behind the series. Forecasts take the place of points.
         behind = ops.concatenate([ops.zeros_like(x[..., :-1]), ops.ones_like(x[..., :1])], axis=-1)
         return self.rnn(ops.concatenate([x, behind], axis=1))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        if previous_mask is None:
+            return None
+        return ops.concatenate([previous_mask, ops.ones_like(previous_mask)], axis=1)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 2 * input_shape[1], input_shape[2] - 1)

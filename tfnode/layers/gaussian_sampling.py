@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfnode import checks
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class GaussianSampling(keras.layers.Layer):
@@ -25,7 +27,9 @@ class GaussianSampling(keras.layers.Layer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Input and output shape:
-        `(batch, 2 * n)`, the means and the logarithms of the variances, to `(batch, n)`.
+        `(batch, 2 * n)`, the means and the logarithms of the variances, to `(batch, n)`, in the
+        dtype that the layer computes in. The divergence is at least in float32. A mask is passed
+        on, and the divergence is the mean over what it keeps.
 
     Example:
     ```python
@@ -38,17 +42,25 @@ class GaussianSampling(keras.layers.Layer):
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # The divergence is not rounded to half precision.
         super().__init__(autocast=False, **kwargs)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.seed = None if seed is None else checks.integer("seed", seed, 0)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        mean, log_variance = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        wide = "float64" if self.compute_dtype == "float64" else "float32"
+        mean, log_variance = ops.split(ops.cast(inputs, wide), 2, axis=-1)
         divergence = 0.5 * (ops.exp(log_variance) + mean**2 - 1.0 - log_variance)
-        self.add_loss(ops.mean(ops.sum(divergence, axis=-1)))
-        if training is not True:
-            return mean
-        noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.seed_generator)
-        return mean + ops.exp(0.5 * log_variance) * noise
+        divergence = ops.sum(divergence, axis=-1)
+        if mask is None:
+            self.add_loss(ops.mean(divergence))
+        else:
+            kept = ops.cast(ops.broadcast_to(mask, ops.shape(divergence)), wide)
+            self.add_loss(ops.sum(divergence * kept) / ops.maximum(ops.sum(kept), 1.0))
+        outputs = mean
+        if training is True:
+            noise = keras.random.normal(ops.shape(mean), dtype=wide, seed=self.seed_generator)
+            outputs = mean + ops.exp(0.5 * log_variance) * noise
+        return ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // 2)

@@ -13,7 +13,7 @@ from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over
-from tfnode.layers.solve_costs import SolveCosts
+from tfnode.layers.solve_costs import BACKWARD, FORWARD, SolveCosts
 from tfnode.problem import caller, converted
 
 
@@ -31,7 +31,11 @@ class ODEBlock(keras.layers.Layer):
             `dynamics(y)` if it is a layer with one input; where a context is given, as
             `dynamics(t, y, context)`. Its output has the shape of `y`. The Keras variables that a
             plain callable reads become weights of the block.
-        solver: A name, config or instance: see `tfnode.solvers`.
+        solver: A name, config or instance: see `tfnode.solvers`. A name of a fixed-step solver
+            without steps takes one step from each of the times to the next. The default is one
+            step of RK4: a residual block of four evaluations, whose gradient is exact. It says
+            nothing of its error. Where the times are not the default ones, their unit means
+            something, so there the name without steps is a warning.
         gradient: A name, config or instance: see `tfnode.gradients`. `None` is the exact
             gradient, as in `tfnode.odeint`.
         times: At least two numbers, strictly increasing or decreasing.
@@ -41,6 +45,7 @@ class ODEBlock(keras.layers.Layer):
             weights. In training alone: without `training=True` they are not evaluated, nor
             those whose weight is 0.
             A Runge-Kutta solver takes the same steps with them and without.
+        rtol, atol, max_steps, num_steps, step_size: Arguments of the solver, beside its name.
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
@@ -53,8 +58,9 @@ class ODEBlock(keras.layers.Layer):
 
     Input and output shape:
         The output has the shape of the input; `(batch, len(times), ...)` with
-        `return_sequences`. Half-precision input is solved in float32 and returned in half
-        precision; the dynamics compute in the dtype of their own policy.
+        `return_sequences`. A mask is passed on, except with `return_sequences`, whose output has
+        another axis; the dynamics do not see it. Half-precision input is solved in float32 and
+        returned in half precision; the dynamics compute in the dtype of their own policy.
 
     Raises:
         ValueError: If an argument is out of range, if the dynamics change the shape, or
@@ -81,9 +87,16 @@ class ODEBlock(keras.layers.Layer):
         times: Sequence[float] | np.ndarray = (0.0, 1.0),
         return_sequences: bool = False,
         regularizers: Any = (),
+        *,
+        rtol: float | None = None,
+        atol: float | None = None,
+        max_steps: int | None = None,
+        num_steps: int | None = None,
+        step_size: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)  # It would round the times, too.
+        self.supports_masking = not return_sequences
         if not callable(dynamics):
             raise ValueError(
                 "`dynamics` must be a Keras layer, a Keras model or a callable. "
@@ -91,10 +104,19 @@ class ODEBlock(keras.layers.Layer):
             )
         self.dynamics = dynamics
         self._context_dtypes: tuple = ()
-        self.solver = solvers.get(solver)
+        self.times = tuple(float(t) for t in times)
+        # Over the unit of time of the layer's own, one step is a choice that the docstring tells.
+        get = solvers.get if self.times == (0.0, 1.0) else solvers.for_solve
+        self.solver = get(
+            solver,
+            rtol=rtol,
+            atol=atol,
+            max_steps=max_steps,
+            num_steps=num_steps,
+            step_size=step_size,
+        )
         self.gradient = gradients.get(gradient, self.solver)
         self.gradient.check(self.solver)
-        self.times = tuple(float(t) for t in times)
         steps = [after - before for before, after in zip(self.times, self.times[1:])]
         finite = all(math.isfinite(t) for t in self.times)
         if not steps or not finite or not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
@@ -211,11 +233,12 @@ class ODEBlock(keras.layers.Layer):
             `backward`; and the sum over the backward solves of the `reconstruction_error`,
             see `tfnode.callbacks.SolverStats`.
         """
-        return self._costs.numbers()
+        return self._costs.numbers() if self.built else dict.fromkeys((*FORWARD, *BACKWARD), 0)
 
     def reset_costs(self) -> None:
         """Count from zero."""
-        self._costs.reset()
+        if self.built:
+            self._costs.reset()
 
     def add_costs(self, costs: Iterable[float]) -> None:
         """Add numbers that `costs` returned before, in their order."""

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfnode import checks
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class TimeBatchNormalization(keras.layers.Layer):
@@ -47,7 +49,8 @@ class TimeBatchNormalization(keras.layers.Layer):
     Call arguments:
         t: Scalar; outside training also `(batch,)`, a time for each sample.
         y: `(batch, ..., channels)`.
-        training: Whether to use the statistics of the batch.
+        training: Whether to use the statistics of the batch. A layer with `trainable = False`
+            uses its averages and leaves them as they are, like Keras's batch normalisation.
 
     Input and output shape:
         `(), (batch, ..., channels)` to `(batch, ..., channels)`.
@@ -71,15 +74,13 @@ class TimeBatchNormalization(keras.layers.Layer):
     ) -> None:
         # The time is not rounded to half precision along with the state.
         super().__init__(autocast=False, **kwargs)
-        if not 0.0 <= momentum < 1.0:
+        self.momentum = checks.real("momentum", momentum, "in [0, 1)", least=0.0)
+        if self.momentum >= 1.0:
             raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
-        if isinstance(knots, bool) or not isinstance(knots, int) or knots < 2:
-            raise ValueError(f"`knots` must be an int of at least 2. Received: knots={knots!r}")
+        self.epsilon = checks.real("epsilon", epsilon, "a finite number, 0 or above", least=0.0)
+        self.knots = checks.integer("knots", knots, 2)
         if len(times) != 2 or times[0] == times[1]:
             raise ValueError(f"`times` must be two different numbers. Received: times={times}")
-        self.momentum = momentum
-        self.epsilon = epsilon
-        self.knots = knots
         self.times = tuple(float(t) for t in times)
 
     def build(self, t_shape: tuple, y_shape: tuple) -> None:
@@ -128,7 +129,7 @@ class TimeBatchNormalization(keras.layers.Layer):
         share = ops.maximum(1.0 - distance, 0.0)[..., None]  # (..., knots, 1)
         gamma, beta = (ops.convert_to_tensor(x) for x in (self.gamma, self.beta))
         y = ops.cast(y, self.compute_dtype)
-        if training:
+        if training and self.trainable:
             outputs, mean, variance = self._normalize_batch(y, gamma, beta)
             rate = (1.0 - self.momentum) * share
             self.moving_mean.assign_add(rate * (ops.stop_gradient(mean) - self.moving_mean))

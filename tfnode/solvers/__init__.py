@@ -4,8 +4,10 @@ The classes are imported on first use, since TensorFlow Probability takes its ti
 """
 
 import importlib
+import inspect
 import pathlib
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -50,15 +52,56 @@ def _base_class() -> type:
     return tfp.math.ode.Solver
 
 
-def get(identifier: Any) -> Any:
+def get(identifier: Any, **options: Any) -> Any:
     """Return the solver that a name, a config or a `tfp.math.ode.Solver` stands for.
 
+    Args:
+        identifier: A name, a config or an instance.
+        **options: Arguments of the constructor beside a name, such as `rtol` or `num_steps`.
+            `None` stands for the default.
+
     Raises:
-        ValueError: For anything else; the known names are listed.
+        ValueError: For anything else, of which the message lists the known names; for options
+            that the solver does not have, or that stand beside a config or an instance.
     """
     from tfnode import registry
 
-    return registry.get("solver", identifier, _CLASSES, _base_class)
+    options = {name: value for name, value in options.items() if value is not None}
+    solver = registry.get("solver", identifier, _CLASSES, _base_class)
+    if not options:
+        return solver
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    if not isinstance(identifier, str):
+        raise ValueError(
+            "Options of a solver go beside its name. Give an instance its arguments where it is "
+            f"made. Received: solver={identifier!r}, {given}"
+        )
+    known = tuple(inspect.signature(type(solver)).parameters)
+    if not options.keys() <= set(known):
+        raise ValueError(
+            f"The options of the solver {identifier!r} are {', '.join(known)}. Received: {given}"
+        )
+    return type(solver)(**options)
+
+
+def for_solve(identifier: Any, *, stacklevel: int = 3, **options: Any) -> Any:
+    """Return the solver as `get` does, and warn of fixed steps whose number nobody chose.
+
+    Args:
+        identifier, **options: As in `get`.
+        stacklevel: As in `warnings.warn`. The default shows the line that called the caller.
+    """
+    solver = get(identifier, **options)
+    chosen = options.get("num_steps") is not None or options.get("step_size") is not None
+    if isinstance(identifier, str) and identifier.lower() in FIXED_STEP and not chosen:
+        warnings.warn(
+            f"The solver {identifier!r} takes one step from each time to the next, and nothing "
+            "controls its error. Choose num_steps=, or step_size=, or a solver that controls "
+            f'its error, such as "dopri5". {type(solver).__name__}() chooses one step.',
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    return solver
 
 
 def serialize(solver: Any) -> dict:

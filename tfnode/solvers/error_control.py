@@ -1,10 +1,10 @@
 """`ErrorControl`: steps as long as the estimate of their error allows."""
 
-import math
 from typing import Any
 
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.solvers import step_control
 from tfnode.solvers.controller import Controller, Solve, checked_choice
 from tfnode.solvers.error_pace import ErrorPace, RepeatedPace
@@ -36,23 +36,11 @@ class ErrorControl(Controller):
         max_steps: int = 4096,
         on_failure: str = "raise",
     ):
-        for name, value, valid in (
-            ("rtol", rtol, lambda x: 0.0 < x < math.inf),
-            ("atol", atol, lambda x: 0.0 <= x < math.inf),
-            ("first_step", first_step, lambda x: 0.0 < x < math.inf),
-        ):
-            if name == "first_step" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not valid(value):
-                raise ValueError(
-                    f"`{name}` must be a positive, finite number. Received: {name}={value!r}"
-                )
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-            raise ValueError(
-                f"`max_steps` must be an int of at least 1. Received: max_steps={max_steps!r}"
-            )
-        self.rtol, self.atol = self.tolerances = rtol, atol
-        self.first_step, self.max_steps = first_step, max_steps
+        self.rtol = checks.positive("rtol", rtol)
+        self.atol = checks.real("atol", atol, "a finite number, 0 or above", least=0.0)
+        self.tolerances = self.rtol, self.atol
+        self.first_step = None if first_step is None else checks.positive("first_step", first_step)
+        self.max_steps = checks.integer("max_steps", max_steps, 1)
         self.on_failure = checked_choice(on_failure)
 
     def get_config(self) -> dict[str, Any]:

@@ -105,11 +105,12 @@ class Embedded(RungeKutta):
                 "`atol`, `first_step` and `max_steps`. Received: "
                 f"num_steps={num_steps}, step_size={step_size}, {control.get_config()}"
             )
-        if fixed:
-            super().__init__(FixedSteps(num_steps, step_size, on_failure))
-        else:
-            super().__init__(ErrorControl(rtol, atol, first_step, max_steps, on_failure))
-        self.rtol, self.atol = rtol, atol
-        self.first_step, self.max_steps = first_step, max_steps
-        self.num_steps, self.step_size = num_steps, step_size
+        steps = FixedSteps(num_steps, step_size, on_failure)
+        if not fixed:
+            control = ErrorControl(rtol, atol, first_step, max_steps, on_failure)
+        super().__init__(steps if fixed else control)
+        self.rtol, self.atol = control.rtol, control.atol
+        self.first_step, self.max_steps = control.first_step, control.max_steps
+        self.num_steps = steps.num_steps if fixed else None
+        self.step_size = steps.step_size
         self.on_failure = on_failure

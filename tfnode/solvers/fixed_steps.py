@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.solvers import step_control
 from tfnode.solvers.controller import Controller, Solve, checked_choice
 from tfnode.solvers.fixed_pace import FixedPace
@@ -38,21 +39,12 @@ class FixedSteps(Controller):
                 f"Received: num_steps={num_steps}, step_size={step_size}"
             )
         if step_size is None:
+            wanted = "an int of at least 1: the number of steps in each interval of the times"
             num_steps = 1 if num_steps is None else num_steps
-            if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-                raise ValueError(
-                    "`num_steps` must be an int of at least 1: the number of steps in each "
-                    f"interval of the times. Received: num_steps={num_steps!r}"
-                )
-        elif (
-            isinstance(step_size, bool)
-            or not isinstance(step_size, (int, float))
-            or not 0.0 < step_size < float("inf")
-        ):
-            raise ValueError(
-                "`step_size` must be a positive, finite number, also where time runs "
-                f"backward. Received: step_size={step_size!r}"
-            )
+            num_steps = checks.integer("num_steps", num_steps, 1, wanted)
+        else:
+            wanted = "a positive, finite number, also where time runs backward"
+            step_size = checks.positive("step_size", step_size, wanted)
         self.num_steps = num_steps
         self.step_size = step_size
         self.on_failure = checked_choice(on_failure)

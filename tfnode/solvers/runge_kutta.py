@@ -32,6 +32,13 @@ class Diagnostics(
     __slots__ = ()
 
 
+def written(solver: Any) -> str:
+    """Return a solver as a user writes it, with the arguments that are not `None`."""
+    given = {name: x for name, x in solver.get_config().items() if x is not None}
+    arguments = ", ".join(f"{name}={x!r}" for name, x in given.items())
+    return f"{type(solver).__name__}({arguments})"
+
+
 class RungeKutta(Solver, tfp.math.ode.Solver):
     """Base of the explicit Runge-Kutta solvers.
 
@@ -82,6 +89,9 @@ class RungeKutta(Solver, tfp.math.ode.Solver):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, those of the controller."""
         return self.controller.get_config()
+
+    def __repr__(self) -> str:
+        return written(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RungeKutta":

@@ -7,6 +7,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfnode import checks
+from tfnode.solvers.runge_kutta import written
+
 
 @keras.saving.register_keras_serializable("tfnode")
 class BDF(tfp.math.ode.BDF):
@@ -35,17 +38,9 @@ class BDF(tfp.math.ode.BDF):
     """
 
     def __init__(self, rtol: float = 1e-3, atol: float = 1e-6, max_steps: int = 4096):
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0.0:
-                raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-            raise ValueError(
-                f"`max_steps` must be an int of at least 1. Received: max_steps={max_steps!r}"
-            )
-        super().__init__(rtol=rtol, atol=atol, max_num_steps=max_steps)
-        self.rtol = rtol
-        self.atol = atol
-        self.max_steps = max_steps
+        self.rtol, self.atol = checks.positive("rtol", rtol), checks.positive("atol", atol)
+        self.max_steps = checks.integer("max_steps", max_steps, 1)
+        super().__init__(rtol=self.rtol, atol=self.atol, max_num_steps=self.max_steps)
 
     def _solve(
         self, ode_fn: Callable, initial_time: Any, initial_state: Any, *args: Any, **kwargs: Any
@@ -58,6 +53,9 @@ class BDF(tfp.math.ode.BDF):
                     f"`dataset.batch(n, drop_remainder=True)`. Received: a state of shape {y.shape}"
                 )
         return super()._solve(ode_fn, initial_time, initial_state, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return written(self)
 
     def get_config(self) -> dict[str, Any]:
         return {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}
