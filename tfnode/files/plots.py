@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from tfnode.files import style
 from tfnode.files.history import score_of
@@ -102,9 +102,9 @@ def over_epochs(axis: Axes, ylabel: str) -> None:
         axis.set_xticks([1])
     drawn = [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
     if "loss" in ylabel and all((values > 0).all() for values in drawn):
-        axis.set_yscale("log")
+        style.logarithmic(axis)
     if "accuracy" in ylabel and "%" not in ylabel:
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        style.percent(axis)
         ylabel += ", %"
     axis.set_ylabel(ylabel)
     style.grid(axis)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 # Inches. The pages show a wide figure at some 950 pixels, where 9 points are 15 pixels.
 NARROW, WIDE = 5.6, 8.0
@@ -23,6 +24,7 @@ MODELS = {
     **{"ode": BLUE, "node": BLUE, "latent_ode": BLUE},
     **{"resnet": ORANGE, "rnn": ORANGE},
     **{"anode": GREEN, "rnode": PURPLE, "ode_tuned": SKY},
+    **{"train": GRAY, "test": BLUE},
     **{"residual": RED, "no_block": GRAY, "ode_tuned_no_block": GRAY},
 }
 
@@ -54,7 +56,7 @@ def dress(figure: Figure) -> None:
     legends = list(figure.legends)
     for axis in figure.axes:
         axis.title.set_fontsize(PANEL)
-        axis.tick_params(labelsize=SMALL)
+        axis.tick_params(which="both", labelsize=SMALL)
         for line in (axis.xaxis, axis.yaxis, getattr(axis, "zaxis", None)):
             if line is not None:
                 line.label.set_fontsize(LABEL)
@@ -63,6 +65,21 @@ def dress(figure: Figure) -> None:
     for legend in legends:
         for text in legend.findobj(Text):
             text.set_fontsize(SMALL)
+
+
+def percent(axis: Axes) -> None:
+    """Show shares on the y axis in per cent."""
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+
+
+def logarithmic(axis: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers, and more of them in two decades."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high / low < 100:
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        for change in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            change(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def grid(axis: Axes) -> None:

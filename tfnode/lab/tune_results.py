@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from tfnode.files import plots, style
 from tfnode.files.whole import replacing
@@ -105,7 +104,7 @@ def _figure(
     """Draw the trials and the best so far, the importances, and the most important setting."""
     title = plots.origin([config["model"], config["settings"].get("dataset")], [config["seed"]])
     figure, (left, middle, right) = plots.new_figure(title, columns=3, height=3.2)
-    top = next(iter(importances), next(iter(config["search"])))
+    top = max(importances, key=lambda name: importances[name], default=next(iter(config["search"])))
     space = config["search"][top]
     handles: dict[str, Any] = {}
     for state, color, label in (
@@ -125,11 +124,11 @@ def _figure(
     )
     for axis, xlabel in ((left, "trial"), (right, top)):
         axis.set(xlabel=xlabel, ylabel="validation accuracy, %")
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        style.percent(axis)
     plots.same_limits([left, right])
     if "choices" in space:
         right.margins(x=0.15)
-    names = list(importances)[::-1]
+    names = sorted(importances, key=lambda name: importances[name])
     middle.barh(names, [importances[n] for n in names], color=style.SKY)
     middle.set(xlabel="importance (fANOVA)")
     if space.get("log"):  # Setting any scale drops the names of choices from the axis.

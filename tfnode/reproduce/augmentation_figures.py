@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from tfnode.files import plots, style
 
@@ -145,8 +145,10 @@ def nested(plain: Any, augmented: Any) -> Any:
 def _look_along_the_boundary(axis: Any, flow: Any) -> None:
     normal = flow["readout"][0][:2, 0]
     axis.view_init(elev=12, azim=np.degrees(np.arctan2(normal[1], normal[0])) + 90)
-    axis.set_zlabel("a", labelpad=-6)
-    axis.tick_params(pad=-2)
+    axis.set_zlabel("a")
+    for line in (axis.xaxis, axis.yaxis, axis.zaxis):
+        line.labelpad = -8
+    axis.tick_params(pad=-3)
     axis.set_box_aspect(None, zoom=1.1)
     for line in (axis.xaxis, axis.yaxis, axis.zaxis):
         line.set_major_locator(MaxNLocator(3))
@@ -211,7 +213,7 @@ def training(runs: list[Any]) -> Any:
             axis.set_ylabel(problem if key == "loss" else "")
             axis.set_yscale("log" if key == "loss" else "linear")
             if key == "test_accuracy":
-                axis.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+                style.percent(axis)
                 axis.set_ylim(0.0, 1.03)
     for axis in axes[:, 2]:
         line = axis.axhline(1.0, color="0.3", linestyle=":")

@@ -169,7 +169,8 @@ def draw(rows: list[dict[str, Any]], title: str) -> Any:
         "one average, running": (style.RED, "--"),
         "training": (style.GRAY, "-"),
     }
-    figure, (axis,) = plots.new_figure(title)
+    figure = plots.blank_figure(style.WIDE, 3.4, title)
+    axis = figure.subplots()
     handles: dict[str, Any] = {}
     for name, (color, line) in looks.items():
         label = name if name == "training" else f"test: {name}"

@@ -86,7 +86,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
     found = spirals.held_out(points)
     x = spirals.inputs(found)[:SHOWN]
     title = plots.origin([f"test spirals, {points} of 100 points observed"], [options.seed])
-    figure = plots.blank_figure(style.WIDE, 4.9, title)
+    figure = plots.blank_figure(style.WIDE, 5.1, title)
     handles: dict[str, Any] = {}
     for (model, title), axes in zip(MODELS.items(), figure.subplots(len(MODELS), SHOWN)):
         network = trained.load(_folder(options, model, points, options.seed) / run_dir.MODEL)
@@ -126,7 +126,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
                 axis.set_title(f"{'counter-' * (i % 2)}clockwise")
         axes[0].set_ylabel(title)
     lines = list(handles.values())
-    figure.legend(lines, list(handles), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(lines, list(handles), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
