@@ -20,8 +20,8 @@ def notebooks():
 
 def test_a_page_has_text_code_and_results(notebooks):
     source = (
-        '"""Not shown."""\n\n# %% [markdown]\n# # Title\n#\n# Text.\n\n# %%\nx = 2\nprint(x + 40)\n\n'
-        "# %%\nimport matplotlib.pyplot as plt\n\nplt.plot([x])\n"
+        '"""Not shown."""\n\n# %% [markdown]\n# # Title\n#\n# Text.\n\n# %%\nx = 2\n'
+        "print(x + 40)\n\n# %%\nimport matplotlib.pyplot as plt\n\nplt.plot([x])\n"
     )
     text, pictures = notebooks.page("example", source)
     assert text.startswith("# Title\n\nText.\n\n```python\nx = 2\n")

@@ -3,8 +3,9 @@
 # %% [markdown]
 # # Serve a model
 #
-# A trained model leaves the program that made it in one of two forms: a `.keras` file, which another program
-# loads after `import tfnode`, and a SavedModel, which needs neither tfnode nor Keras.
+# A trained model leaves the program that made it in one of two forms: a `.keras` file, which
+# another program loads after `import tfnode`, and a SavedModel, which needs neither tfnode nor
+# Keras.
 
 # %%
 import json
@@ -56,7 +57,8 @@ print("digits:", answer.argmax(axis=1), "are", digits.y_test[:8])
 # A request to TensorFlow Serving is JSON, and so is its response:
 #
 # ```bash
-# docker run -p 8501:8501 -v "$PWD/serving/digits:/models/digits" -e MODEL_NAME=digits tensorflow/serving
+# docker run -p 8501:8501 -v "$PWD/serving/digits:/models/digits" \
+#     -e MODEL_NAME=digits tensorflow/serving
 # curl -d @request.json http://localhost:8501/v1/models/digits:predict
 # ```
 
@@ -65,5 +67,5 @@ with open("request.json", "w") as file:
     json.dump({"instances": images.tolist()}, file)
 
 # %% [markdown]
-# A run of `train.py` has its own commands for this, which check the artefact's predictions and write ONNX and
-# TensorFlow Lite, too: [Serving](../practice.md#serving).
+# A run of `train.py` has its own commands for this, which check the artefact's predictions and
+# write ONNX and TensorFlow Lite, too: [Serving](../practice.md#serving).

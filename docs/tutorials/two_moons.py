@@ -3,8 +3,9 @@
 # %% [markdown]
 # # Classify two moons
 #
-# Two classes of points lie in the plane like two interlocked moons. No line parts them. An ODE block moves
-# the points until one does: the depth of the network is a time, and its layers are one vector field.
+# Two classes of points lie in the plane like two interlocked moons. No line parts them. An ODE
+# block moves the points until one does: the depth of the network is a time, and its layers are one
+# vector field.
 
 # %%
 import keras
@@ -20,8 +21,8 @@ x, y = x.astype("float32"), y.astype("float32")
 x_train, y_train, x_test, y_test = x[:1000], y[:1000], x[1000:], y[1000:]
 
 # %% [markdown]
-# The dynamics are a small network from a state to its velocity. `Augment` adds one channel of zeros, so that
-# trajectories have room to pass each other.
+# The dynamics are a small network from a state to its velocity. `Augment` adds one channel of
+# zeros, so that trajectories have room to pass each other.
 
 # %%
 dynamics = keras.Sequential([keras.layers.Dense(32, "tanh"), keras.layers.Dense(3)])
@@ -42,8 +43,8 @@ print(f"test accuracy {100 * test_accuracy:.1f} %")
 assert test_accuracy > 0.95
 
 # %% [markdown]
-# On the left is what the model says of every point of the plane. On the right are the paths of some test
-# points: `odeint` solves the same dynamics at as many times as one likes.
+# On the left is what the model says of every point of the plane. On the right are the paths of
+# some test points: `odeint` solves the same dynamics at as many times as one likes.
 
 # %%
 line = np.linspace(-2.0, 3.0, 80, dtype="float32")
@@ -65,5 +66,5 @@ right.scatter(*paths.numpy()[-1, :, :2].T, c=colors, s=8)
 right.set(title="paths, and states at time 1", xlabel="first coordinate")
 
 # %% [markdown]
-# [Augmentation](../augmentation.md) shows a problem that no Neural ODE without the extra channel can solve.
-# [Choosing a solver](../solvers.md) says which `solver` and `gradient` to take.
+# [Augmentation](../augmentation.md) shows a problem that no Neural ODE without the extra channel
+# can solve. [Choosing a solver](../solvers.md) says which `solver` and `gradient` to take.
