@@ -101,7 +101,7 @@ def over_epochs(axis: Axes, ylabel: str) -> None:
         axis.set_xlim(0.5, 1.5)
         axis.set_xticks([1])
     drawn = [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
-    if "loss" in ylabel and all((values > 0).all() for values in drawn):
+    if "loss" in ylabel and drawn and all((values > 0).all() for values in drawn):
         style.logarithmic(axis)
     if "accuracy" in ylabel and "%" not in ylabel:
         style.percent(axis)
@@ -125,6 +125,8 @@ def legend(figure: Figure, handles: Mapping[str, Any], title: str | None = None)
 
 def same_limits(axes: Sequence[Axes]) -> None:
     """Give axes of the same quantity the same limits, so that they can be compared."""
+    if len({axis.get_yscale() for axis in axes}) > 1:
+        return  # A limit of one may be no number of the other.
     ends = np.array([axis.get_ylim() for axis in axes])
     for axis in axes:
         axis.set_ylim(ends.min(), ends.max())

@@ -60,8 +60,9 @@ def dress(figure: Figure) -> None:
         for line in (axis.xaxis, axis.yaxis, getattr(axis, "zaxis", None)):
             if line is not None:
                 line.label.set_fontsize(LABEL)
-        if axis.get_legend() is not None:
-            legends.append(axis.get_legend())
+        legend = axis.get_legend()
+        if legend is not None:
+            legends.append(legend)
     for legend in legends:
         for text in legend.findobj(Text):
             text.set_fontsize(SMALL)

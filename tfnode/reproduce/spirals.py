@@ -100,7 +100,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
         for i, axis in enumerate(axes):
             truth = found.path[i]
             first = found.observed[i].argmax() if before is None else 0
-            drawn = {
+            drawn: dict[str, Any] = {
                 "truth": (truth, {"color": "0.8", "linewidth": 3.5}),
                 "observed": (found.seen[i][found.observed[i]], {"color": "0.2", **dots}),
                 "in the window": (paths[i, first : spirals.WINDOW], {"color": style.BLUE}),
