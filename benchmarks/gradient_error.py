@@ -111,27 +111,32 @@ def table(rows, key):
 
 def plot(by_steps, by_rate, path):
     """Draw errors against the steps, and against the contraction."""
-    from tfnode.files import plots
+    from tfnode.files import plots, style
 
-    figure, axes = plots.new_figure(columns=2, width=4.6)
+    title = f"recurrent network of {SIZE} states: relative errors"
+    figure, axes = plots.new_figure(title, columns=2)
+    colors = dict(zip(GRADIENTS, (style.BLUE, style.ORANGE, style.BLACK)))
+    handles = {}
     for axis, rows, key in zip(axes, (by_steps, by_rate), ("steps", "rate")):
         for name in GRADIENTS:
             points = [(r[key], r["by_parameters"]) for r in rows if r["gradient"] == name]
             # Checkpoint and backprop lie on each other.
-            style = "--" if name == "backprop" else "-"
-            axis.plot(*zip(*points), marker=".", linestyle=style, label=name)
+            line = "--" if name == "backprop" else "-"
+            (handles[name],) = axis.plot(
+                *zip(*points), marker=".", linestyle=line, color=colors[name]
+            )
         if key == "rate":
             points = [(r[key], r["reconstruction"]) for r in rows if "reconstruction" in r]
-            axis.plot(
-                *zip(*points), marker=".", color="gray", linestyle=":", label="reconstruction"
+            (handles["reconstruction"],) = axis.plot(
+                *zip(*points), marker=".", color=style.GRAY, linestyle=":"
             )
         axis.set_yscale("log")
-        axis.grid(alpha=0.3)
-        axis.legend()
+        style.grid(axis)
     axes[0].set_xscale("log", base=2)
     axes[0].set_xlabel("steps of rk4, float64")
-    axes[0].set_ylabel("error of the gradient in the parameters")
-    axes[1].set_xlabel("rate of contraction; dopri5 at 1e-6, float32")
+    axes[0].set_ylabel("error of the parameters' gradient")
+    axes[1].set_xlabel("contraction; dopri5 at 1e-6, float32")
+    plots.legend(figure, handles)
     plots.save(figure, path)
 
 

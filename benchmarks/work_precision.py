@@ -377,13 +377,11 @@ def mean(found):
 
 def plot(results, tolerances, path):
     """Write the diagram: all problems large, each class small."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from tfnode.files import plots, style
 
     classes = sorted({key[0] for found in results.values() for key in found})
-    figure = plt.figure(figsize=(11, 8.5), layout="constrained")
+    figure = plots.blank_figure(style.WIDE, 6.6, "DETEST, dashed: other libraries")
+    handles = {}
     grid = figure.add_gridspec(2, 1, height_ratios=(2, 1))
     small = grid[1].subgridspec(1, len(classes))
     panels = [("all problems", figure.add_subplot(grid[0]), "")]
@@ -393,15 +391,19 @@ def plot(results, tolerances, path):
             part = {key: runs for key, runs in found.items() if key.startswith(start)}
             work, errors, _ = zip(*[means(part, j) for j in range(len(tolerances))])
             own = name.startswith("tfnode")
-            style = {"linestyle": "-" if own else "--", "linewidth": 1.8 if own else 1.2}
-            axes.loglog(work, errors, marker=".", color=f"C{i}", label=name, **style)
+            look = {"linestyle": "-" if own else "--", "linewidth": 1.8 if own else 1.2}
+            color = (*style.CYCLE, "#882255")[i % 9]
+            (handles[name],) = axes.loglog(work, errors, marker=".", color=color, **look)
         axes.set_title(title)
         axes.set_xlabel("evaluations")
-        axes.grid(alpha=0.3)
+        style.grid(axes)
+    plots.same_limits([axes for _, axes, _ in panels[1:]])
+    for _, axes, _ in panels[2:]:
+        axes.tick_params(labelleft=False)
     panels[0][1].set_ylabel("global error at the end, geometric mean")
     panels[1][1].set_ylabel("error")
-    panels[0][1].legend()
-    figure.savefig(path, dpi=150)
+    plots.legend(figure, handles)
+    plots.save(figure, path)
 
 
 def main():

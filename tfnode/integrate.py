@@ -25,6 +25,7 @@ def odeint(
     gradient: Any = None,
     independent: bool | None = None,
     return_stats: bool = False,
+    **options: Any,
 ) -> Any:
     """Solve the initial value problem `dy/dt = func(t, y)`, `y(t[0]) = y0`.
 
@@ -47,6 +48,8 @@ def odeint(
             shape `(batch,)`. `None` means "where `t` is 2-D"; True gives every sample its own
             steps at shared times, too.
         return_stats: Whether to return the cost of the solve too.
+        **options: Arguments of the solver beside its name: `rtol`, `atol`, `num_steps`,
+            `step_size`, `max_steps` and the others that it has.
 
     Returns:
         The states at `t`, stacked on a new leading axis, `[0]` being `y0`; with
@@ -75,13 +78,13 @@ def odeint(
 
     Example:
     ```python
-    ys = tfnode.odeint(lambda t, y: -y, tf.constant([1.0]), [0.0, 0.5, 1.0], solver="rk4")
+    ys = tfnode.odeint(lambda t, y: -y, tf.constant([1.0]), [0.0, 0.5, 1.0], rtol=1e-6)
     ```
 
     Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
     Equations* (2018).
     """
-    solver = solvers.get(solver)
+    solver = solvers.for_solve(solver, **options)
     gradient = gradients.get(gradient, solver)
     states, _, stats = solve(func, y0, t, solver, gradient, independent=independent)
     return (states, stats) if return_stats else states

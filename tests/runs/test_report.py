@@ -83,6 +83,7 @@ def test_each_figure_draws_its_column(tmp_path, monkeypatch):
 
     def record(axis, curves, ylabel):
         drawn.append((ylabel, curves))
+        return {}
 
     monkeypatch.setattr(plots, "draw_curves", record)
     write_report([_make_run(tmp_path / "a"), _make_run(tmp_path / "b")], tmp_path / "out")
@@ -182,7 +183,9 @@ def test_the_table_is_printed(tmp_path, capsys):
 
 def test_different_data_are_said(tmp_path, capsys, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "draw_curves", lambda axis, curves, ylabel: drawn.append([*curves]))
+    monkeypatch.setattr(
+        plots, "draw_curves", lambda axis, curves, ylabel: drawn.append([*curves]) or {}
+    )
     runs = [_make_run(tmp_path / "a"), _make_run(tmp_path / "b", dataset="digits")]
     assert report.main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out

@@ -71,7 +71,7 @@ class CurveExport(keras.callbacks.Callback):
         self.elapsed = 0.0
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)
-        plots.save_history(self.rows, self.directory / CURVES)
+        plots.save_history(self.rows, self.directory / CURVES, self.directory.name)
 
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

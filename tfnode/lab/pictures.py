@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfnode.files import plots
+from tfnode.files import plots, style
 from tfnode.runs import run_dir
 from tfnode.runs.record import flat
 
@@ -46,8 +46,8 @@ def predictions(images: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> F
     taken = logits.argmax(axis=1)
     order = np.argsort(taken == labels, kind="stable")
     wrong = int((taken != labels).sum())
-    figure = plots.blank_figure(1.1 * COLUMNS, 1.3 * ROWS + 0.4)
-    figure.suptitle(f"{wrong:,} of {len(labels):,} are wrong (red), and come first")
+    title = f"{wrong:,} of {len(labels):,} are wrong (red), and come first"
+    figure = plots.blank_figure(style.WIDE, 1.2 * ROWS + 0.4, title)
     axes: Any = figure.subplots(ROWS, COLUMNS)
     for axis in axes.flat:
         axis.axis("off")
@@ -55,7 +55,7 @@ def predictions(images: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> F
         axis.imshow(images[i, ..., 0], cmap="gray_r")
         right = taken[i] == labels[i]
         text = f"{taken[i]}" if right else f"{taken[i]}, is {labels[i]}"
-        axis.set_title(text, color="black" if right else "tab:red", fontsize=9)
+        axis.set_title(text, color="black" if right else style.RED)
     return figure
 
 
@@ -64,7 +64,7 @@ def confusion(labels: np.ndarray, logits: np.ndarray) -> Figure:
     classes = logits.shape[1]
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, logits.argmax(axis=1)), 1)
-    figure = plots.blank_figure(5.4, 5.0)
+    figure = plots.blank_figure(style.NARROW, 5.2)
     axis = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -53,15 +53,18 @@ def write_results(
     with replacing(out / TABLE) as temporary:
         temporary.write_text(_table(models, score, failures), encoding="utf-8")
     held_out = {"validation" if cell.experiment.settings.validation else "test" for cell in cells}
+    title = plots.origin([row["dataset"] for row in rows], [row["seed"] for row in rows])
     for name, columns in _figures(score, " or ".join(sorted(held_out))).items():
-        figure, axes = plots.new_figure(columns=len(columns))
+        figure, axes = plots.new_figure(title, columns=len(columns), sharey=True)
+        handles: dict[str, Any] = {}
         for axis, (column, label) in zip(axes, columns.items()):
             curves = {
                 model: [plots.column(histories[c.name], column) for c in done if c.model == model]
                 for model in models
             }
             curves = {k: runs for k, runs in curves.items() if any(epochs for epochs, _ in runs)}
-            plots.draw_bands(axis, curves, label)
+            handles |= plots.draw_bands(axis, curves, label)
+        plots.legend(figure, handles)
         written.append(out / f"{name}.png")
         plots.save(figure, written[-1])
     written.append(out / RESULTS)

@@ -4,9 +4,10 @@ import pathlib
 import shlex
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from tfnode.files import plots
+from tfnode.files import plots, style
 from tfnode.files.whole import replacing
 from tfnode.lab.search_space import SearchSpace
 from tfnode.runs.files import write_json
@@ -61,7 +62,7 @@ def write_results(
     write_json(out / RESULTS, results)
     with replacing(out / TABLE) as temporary:
         temporary.write_text(_table(config, importances, trials), encoding="utf-8")
-    plots.save(_figure(study, config, importances), out / FIGURE)
+    plots.save(_figure(trials, config, importances), out / FIGURE)
     return [out / name for name in (BEST, RESULTS, TABLE, FIGURE)]
 
 
@@ -97,36 +98,46 @@ def _table(
     return markdown(lines)
 
 
-def _figure(study: Any, config: dict[str, Any], importances: dict[str, float]) -> Figure:
+def _figure(
+    trials: list[dict[str, Any]], config: dict[str, Any], importances: dict[str, float]
+) -> Figure:
     """Draw the trials and the best so far, the importances, and the most important setting."""
-    from optuna.trial import TrialState
-
-    figure, (left, middle, right) = plots.new_figure(columns=3, width=3.6)
+    title = plots.origin([config["model"], config["settings"].get("dataset")], [config["seed"]])
+    figure, (left, middle, right) = plots.new_figure(title, columns=3, height=3.2)
+    top = max(importances, key=lambda name: importances[name], default=next(iter(config["search"])))
+    space = config["search"][top]
+    handles: dict[str, Any] = {}
     for state, color, label in (
-        (TrialState.COMPLETE, "C0", "finished"),
-        (TrialState.PRUNED, "C7", "stopped early"),
+        ("complete", style.BLUE, "finished"),
+        ("pruned", style.GRAY, "stopped early"),
     ):
-        trials = study.get_trials(states=[state])
-        values = [list(t.intermediate_values.values())[-1] for t in trials]
-        style: dict[str, Any] = {"color": color, "s": 18, "label": label, "zorder": 3}
-        left.scatter([t.number for t in trials], values, **style)
-        top = next(iter(importances), next(iter(config["search"])))
-        space = config["search"][top]
-        shown = [str(t.params[top]) if "choices" in space else t.params[top] for t in trials]
-        right.scatter(shown, values, **style)
-    complete = study.get_trials(states=[TrialState.COMPLETE])
-    best = [max(t.value for t in complete[: n + 1]) for n in range(len(complete))]
-    left.step([t.number for t in complete], best, where="post", color="C3", label="best so far")
-    left.set(xlabel="trial", ylabel="validation accuracy")
-    left.legend()
-    names = list(importances)[::-1]
-    middle.barh(names, [importances[n] for n in names], color="C0")
+        found = [t for t in trials if t["state"] == state]
+        values = [t["validation_accuracy"][-1] for t in found]
+        look: dict[str, Any] = {"color": color, "s": 16, "zorder": 3}
+        handles[label] = left.scatter([t["trial"] for t in found], values, **look)
+        shown = [t["params"][top] for t in found]
+        right.scatter([str(x) for x in shown] if "choices" in space else shown, values, **look)
+    complete = [t for t in trials if t["state"] == "complete"]
+    best = np.maximum.accumulate([t["validation_accuracy"][-1] for t in complete])
+    (handles["best so far"],) = left.step(
+        [t["trial"] for t in complete], best, where="post", color=style.RED
+    )
+    for axis, xlabel in ((left, "trial"), (right, top)):
+        axis.set(xlabel=xlabel, ylabel="validation accuracy, %")
+        style.percent(axis)
+    plots.same_limits([left, right])
+    if "choices" in space:
+        right.margins(x=0.15)
+    names = sorted(importances, key=lambda name: importances[name])
+    middle.barh(names, [importances[n] for n in names], color=style.SKY)
     middle.set(xlabel="importance (fANOVA)")
-    right.set_xlabel(top)
     if space.get("log"):  # Setting any scale drops the names of choices from the axis.
         right.set_xscale("log")
     for axis in (left, middle, right):
-        axis.grid(alpha=0.3)
+        style.grid(axis)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False
+    )
     return figure
 
 

@@ -6,17 +6,16 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tfnode.files import plots
+from tfnode.files import plots, style
 
 TIMES = 41
-COLORS = {-1.0: "tab:blue", 1.0: "tab:orange"}
-MODELS = ("tab:red", "tab:green")
-SIZE = 9
+COLORS = {-1.0: style.BLUE, 1.0: style.ORANGE}
+MODELS = (style.MODELS["node"], style.MODELS["anode"])
 CURVES = {
     "loss": "training loss (Huber)",
-    "test_accuracy": "test accuracy",
+    "test_accuracy": "test accuracy, %",
     "largest_error": "largest test error",
-    "nfe_forward": "NFE of a forward solve",
+    "nfe_forward": "NFE, forward",
 }
 FIELD = {"color": "0.6", "width": 0.003, "zorder": 0}
 
@@ -66,24 +65,25 @@ def crossing(plain: Any, augmented: Any) -> Any:
     Args:
         plain, augmented: `{"before": flow, "after": flow}`, see `augmentation.flow`.
     """
-    figure = plots.blank_figure(10.5, 6.2)
+    figure = plots.blank_figure(style.WIDE, 5.2, "crossing map, before and after training")
     times = np.linspace(0.0, 1.0, TIMES)
+    both = [model[when]["paths"][..., 0] for model in (plain, augmented) for when in model]
+    limit = 1.25 * max(1.0, max(np.abs(path).max() for path in both))
     for row, when in zip(figure.subplots(2, 3), ("before", "after")):
         flows = (plain[when], augmented[when])
-        _label(row[0], f"NODE, {when} training", "time t", "state x")
-        _label(row[1], f"ANODE, {when} training", "time t", "state x")
+        _label(row[0], f"NODE, {when}", "time t", "state x")
+        _label(row[1], f"ANODE, {when}", "time t", "state x")
         for axis, flow in zip(row, flows):
             path = flow["paths"][..., 0]
             for i, color in enumerate(COLORS.values()):
                 axis.plot(times, path[:, i], color=color, linewidth=2)
                 axis.plot(0.0, path[0, i], "o", color=color, clip_on=False)
                 axis.plot(1.0, -path[0, i], "x", color=color, markersize=9, clip_on=False)
-            limit = 1.25 * max(1.0, np.abs(path).max())
             axis.set(xlim=(0.0, 1.0), ylim=(-limit, limit))
         for (t, states), slope in zip(plain[when]["grid"], plain[when]["field"]):
             ones = np.ones(len(states))
             row[0].quiver(t * ones, states[:, 0], ones, slope[:, 0], angles="xy", **FIELD)
-        _label(row[2], f"ANODE, {when} training: field at t = 0", "state x", "extra dimension a")
+        _label(row[2], f"ANODE, {when}: field at t = 0", "state x", "extra dimension a")
         _field(row[2], augmented[when])
         paths = augmented[when]["paths"]
         for i, color in enumerate(COLORS.values()):
@@ -95,7 +95,7 @@ def crossing(plain: Any, augmented: Any) -> Any:
         for s, c in zip((1.0, -1.0), COLORS.values())
     ]
     handles.append(Line2D([], [], color="0.3", marker="x", linestyle="", label="target at t = 1"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SIZE)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -105,11 +105,12 @@ def nested(plain: Any, augmented: Any) -> Any:
     Args:
         plain, augmented: See `crossing`.
     """
-    figure = plots.blank_figure(13.0, 6.6)
-    titles = (
-        *("field at t = 0 and paths, untrained", "field at t = 0, trained"),
-        *("paths, trained", "states at t = 1, trained"),
+    figure = plots.blank_figure(
+        style.WIDE, 4.7, "nested circles: a plain Neural ODE and an augmented one"
     )
+    titles = ("untrained", "field at t = 0", "paths", "states at t = 1")
+    seen = [model[when]["grid"][0][1] for model in (plain, augmented) for when in model]
+    limit = max(np.abs(states[:, :2]).max() for states in seen)
     for row, (model, label) in enumerate(((plain, "NODE"), (augmented, "ANODE"))):
         for column, title in enumerate(titles):
             flow = model["after" if column else "before"]
@@ -122,7 +123,8 @@ def nested(plain: Any, augmented: Any) -> Any:
             _label(axis, f"{label}: {title}", "$x_1$", "$x_2$")
             if column < 2:
                 _field(axis, flow)
-                axis.set_aspect("equal")
+            if space == 2:
+                axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
             if column == 1:
                 axis.scatter(starts[:, 0], starts[:, 1], c=colors, s=6)
             else:
@@ -136,17 +138,20 @@ def nested(plain: Any, augmented: Any) -> Any:
         for s, c in COLORS.items()
     ]
     handles.append(Line2D([], [], color="0.2", linestyle="--", label="read-out = 0"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SIZE)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def _look_along_the_boundary(axis: Any, flow: Any) -> None:
     normal = flow["readout"][0][:2, 0]
     axis.view_init(elev=12, azim=np.degrees(np.arctan2(normal[1], normal[0])) + 90)
-    axis.set_zlabel("a", fontsize=SIZE)
+    axis.set_zlabel("a")
+    for line in (axis.xaxis, axis.yaxis, axis.zaxis):
+        line.labelpad = -8
+    axis.tick_params(pad=-3)
     axis.set_box_aspect(None, zoom=1.1)
     for line in (axis.xaxis, axis.yaxis, axis.zaxis):
-        line.set_major_locator(MaxNLocator(4))
+        line.set_major_locator(MaxNLocator(3))
 
 
 def _field(axis: Any, flow: Any) -> None:
@@ -188,29 +193,43 @@ def _boundary(axis: Any, flow: Any, space: int) -> None:
 
 def training(runs: list[Any]) -> Any:
     """Draw the curves over the epochs of both problems, each seed and their mean."""
-    figure = plots.blank_figure(13.0, 5.6)
-    axes = figure.subplots(2, len(CURVES))
+    seeds = [one["seed"] for one in runs]
+    title = plots.origin(["crossing map (above) and nested circles (below)"], seeds)
+    figure = plots.blank_figure(style.WIDE, 4.4, title)
+    axes = figure.subplots(2, len(CURVES), sharex=True)
+    handles: dict[str, Any] = {}
     for (problem, augment), group in groups(runs).items():
         row = axes[int(problem == "nested")]
         for axis, (key, label) in zip(row, CURVES.items()):
             values = np.array([one[key] for one in group])  # (seeds, epochs)
             epochs = np.arange(1, values.shape[1] + 1)
-            style = {"color": MODELS[int(augment > 0)]}
-            axis.plot(epochs, values.T, linewidth=0.6, alpha=0.5, **style)
-            axis.plot(epochs, values.mean(axis=0), linewidth=2, label=name(augment), **style)
-            axis.grid(alpha=0.3)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            color = MODELS[int(augment > 0)]
+            axis.plot(epochs, values.T, linewidth=0.6, alpha=0.5, color=color)
+            (handles[name(augment)],) = axis.plot(
+                epochs, values.mean(axis=0), linewidth=1.8, color=color
+            )
+            plots.over_epochs(axis, "")
+            axis.set_title(label)
+            axis.set_ylabel(problem if key == "loss" else "")
             axis.set_yscale("log" if key == "loss" else "linear")
-            _label(axis, problem, "epoch", label)
+            if key == "test_accuracy":
+                style.percent(axis)
+                axis.set_ylim(0.0, 1.03)
     for axis in axes[:, 2]:
-        axis.axhline(1.0, color="0.3", linestyle=":", label="least of any NODE")
+        line = axis.axhline(1.0, color="0.3", linestyle=":")
+        handles["least error of any NODE"] = line
         axis.set_ylim(bottom=0.0)
-        axis.legend(fontsize=SIZE)
+    for axis in axes[0]:
+        axis.set_xlabel("")
+    _legend(figure, handles)
     return figure
 
 
+def _legend(figure: Any, handles: dict[str, Any]) -> None:
+    """Write one legend below all axes."""
+    lines = list(handles.values())
+    figure.legend(lines, list(handles), loc="outside lower center", ncols=len(lines), frameon=False)
+
+
 def _label(axis: Any, title: str, x: str, y: str) -> None:
-    axis.set_title(title, fontsize=SIZE)
-    axis.set_xlabel(x, fontsize=SIZE)
-    axis.set_ylabel(y, fontsize=SIZE)
-    axis.tick_params(labelsize=SIZE - 1)
+    axis.set(title=title, xlabel=x, ylabel=y)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tfnode.files import plots, style
 from tfnode.reproduce import command
 
 BATCH_SIZE, LEARNING_RATE, FILTERS = 64, 1e-4, 64
@@ -21,9 +22,9 @@ RECALIBRATION = 100
 TESTED = 2000  # Images; the effect is tens of points.
 WAYS = {
     "one average, running": (True, False),
-    "one average, anew": (True, True),
+    "one average, recalibrated": (True, True),
     "by time, running": (False, False),
-    "by time, anew": (False, True),
+    "by time, recalibrated": (False, True),
 }
 
 
@@ -119,7 +120,6 @@ def run(options: argparse.Namespace) -> command.Results:
     import keras
 
     from tfnode import data
-    from tfnode.files import plots
 
     keras.utils.set_random_seed(options.seed)
     quick = options.quick and options.dataset == "auto" and not options.data_dir
@@ -148,21 +148,44 @@ def run(options: argparse.Namespace) -> command.Results:
             }
         )
         print(rows[-1], flush=True)
-    figure, (axis,) = plots.new_figure(width=5.6)
     names = list(rows[0])[1:]
-    taken = [row["steps"] for row in rows]
-    curves = {
-        name if name == "training" else f"test, {name}": (taken, [row[name] for row in rows])
-        for name in names
-    }
-    plots.draw_curves(axis, curves, "accuracy, %")
-    axis.set_xlabel("steps")
     return command.Results(
         values={"dataset": dataset.name, "parameters": model.count_params(), "evaluations": rows},
         columns=["steps", *names],
         rows=[[str(r["steps"]), *(f"{r[name]:.2f} %" for name in names)] for r in rows],
-        figures={"batch_norm": figure},
+        figures={"batch_norm": draw(rows, plots.origin([dataset.name], [options.seed]))},
     )
+
+
+def draw(rows: list[dict[str, Any]], title: str) -> Any:
+    """Draw the accuracies over the steps.
+
+    One average for all times and averages by time have a colour each; running ones are dashed.
+    """
+    looks = {
+        "by time, recalibrated": (style.BLUE, "-"),
+        "by time, running": (style.BLUE, "--"),
+        "one average, recalibrated": (style.RED, "-"),
+        "one average, running": (style.RED, "--"),
+        "training": (style.GRAY, "-"),
+    }
+    figure = plots.blank_figure(style.WIDE, 3.4, title)
+    axis = figure.subplots()
+    handles: dict[str, Any] = {}
+    for name, (color, line) in looks.items():
+        label = name if name == "training" else f"test: {name}"
+        (handles[label],) = axis.plot(
+            [row["steps"] for row in rows],
+            [row[name] for row in rows],
+            color=color,
+            linestyle=line,
+            marker="o",
+            markersize=3.5,
+        )
+    axis.set(xlabel="steps", ylabel="accuracy, %", ylim=(0.0, 102.0))
+    style.grid(axis)
+    plots.legend(figure, handles)
+    return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tfnode.files import plots, style
 from tfnode.reproduce import command, planar
 
 WEIGHTS = (0.0, 0.01, 0.03, 0.1)
@@ -162,69 +163,67 @@ def pictures(model: Any, name: str, seed: int, side: int = 120, moving: int = 60
 
 def draw_densities(drawings: Any) -> Any:
     """Draw data, and for both flows the density, samples and paths; a row for each data set."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(name for name, _ in drawings))
-    figure = Figure(figsize=(11.2, 1.72 * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(names), 7, squeeze=False)
-    for name, row in zip(names, axes):
-        plain, regular = drawings[name, 0.0], drawings[name, DRAWN]
-        brightest = max(plain["density"].max(), regular["density"].max())
-        _scatter(row[0], plain["data"])
-        row[0].set_ylabel(name)
-        for first, pictures in ((1, plain), (4, regular)):
-            row[first].imshow(
-                pictures["density"],
-                origin="lower",
-                extent=(-LIMIT, LIMIT, -LIMIT, LIMIT),
-                cmap="magma",
-                vmin=0.0,
-                vmax=brightest,
-            )
-            _scatter(row[first + 1], pictures["samples"])
-            paths = pictures["paths"]
-            row[first + 2].plot(paths[..., 0], paths[..., 1], color="0.55", linewidth=0.6)
-            row[first + 2].plot(*paths[0].T, ".", color="tab:red", markersize=2.5)
-            row[first + 2].plot(*paths[-1].T, ".", color="tab:blue", markersize=2.5)
+    # A row for each flow: seven pictures side by side would be too small to see.
+    flows = [(name, weight) for name in names for weight in (0.0, DRAWN)]
+    figure = plots.blank_figure(style.WIDE, 2.0 * len(flows) + 0.8, "flows in the plane")
+    axes = figure.subplots(len(flows), 4, squeeze=False)
+    handles: dict[str, Any] = {}
+    for (name, weight), row in zip(flows, axes):
+        pictures = drawings[name, weight]
+        brightest = max(drawings[name, w]["density"].max() for w in (0.0, DRAWN))
+        _scatter(row[0], pictures["data"])
+        row[0].set_ylabel(f"{name}, {f'weights {weight}' if weight else 'plain'}")
+        row[1].imshow(
+            pictures["density"],
+            origin="lower",
+            extent=(-LIMIT, LIMIT, -LIMIT, LIMIT),
+            cmap="magma",
+            vmin=0.0,
+            vmax=brightest,
+        )
+        _scatter(row[2], pictures["samples"])
+        paths = pictures["paths"]
+        row[3].plot(paths[..., 0], paths[..., 1], color="0.6", linewidth=0.6)
+        for ends, color, label in (
+            (paths[0], style.RED, "a path's beginning, in the data"),
+            (paths[-1], style.BLUE, "its end, in the normal distribution"),
+        ):
+            (handles[label],) = row[3].plot(*ends.T, ".", color=color, markersize=3)
         for axis in row:
             axis.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), aspect="equal", xticks=[])
             axis.set_yticks([])
-    titles = ["density", "samples", "paths"]
-    regular = [f"{title}, weights {DRAWN}" for title in titles]
-    for axis, title in zip(axes[0], ["data", *[f"{title}, plain" for title in titles], *regular]):
-        axis.set_title(title, fontsize=8)
+    for axis, title in zip(axes[0], ("data", "density", "samples", "paths")):
+        axis.set_title(title)
+    lines = list(handles.values())
+    figure.legend(lines, list(handles), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def _scatter(axis: Any, points: Any) -> None:
-    axis.plot(points[:, 0], points[:, 1], ",", color="tab:blue", alpha=0.6)
+    axis.plot(points[:, 0], points[:, 1], ",", color=style.BLUE, alpha=0.6)
 
 
 def draw_nfe(values: Any) -> Any:
     """Draw NFE and held-out likelihood over training, a column for each data set."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(3.5 * len(values), 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    seeds = max(len(runs) for cells in values.values() for runs in cells.values())
+    title = f"flows in the plane, {'one seed' if seeds == 1 else f'{seeds} seeds'}"
+    figure = plots.blank_figure(style.WIDE, 4.4, title)
     axes = figure.subplots(2, len(values), squeeze=False, sharex="col")
+    handles: dict[str, Any] = {}
     for column, (name, cells) in zip(axes.T, values.items()):
         for axis, key in zip(column, ("nfe_forward", "validation_log_likelihood")):
-            for weight, runs in cells.items():
-                curves = [r[key] for r in runs]
-                mean = [statistics.mean(points) for points in zip(*curves)]
-                axis.plot(range(1, len(mean) + 1), mean, label=weight, linewidth=1.2)
-            axis.grid(alpha=0.3)
-        column[0].set_title(name)
+            curves = {
+                weight: [(range(1, len(r[key]) + 1), r[key]) for r in runs]
+                for weight, runs in cells.items()
+            }
+            handles |= plots.draw_bands(axis, curves, "")
+        column[0].set(title=name, xlabel="")
         column[1].set_ylim(max(min(_last(cells)) - 0.25, -4.0), max(_last(cells)) + 0.05)
-        column[1].set_xlabel("epoch")
-        column[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 0].set_ylabel("NFE of a forward solve")
+    plots.same_limits(axes[0])
+    axes[0, 0].set_ylabel("NFE, forward")
     axes[1, 0].set_ylabel("held-out log-likelihood,\nnats a sample")
-    axes[0, -1].legend(title="weights", fontsize=7, title_fontsize=8)
+    plots.legend(figure, handles, "weights")
     return figure
 
 

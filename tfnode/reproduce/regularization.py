@@ -166,7 +166,9 @@ def _total(means: Any) -> Any:
 
 def _figure(runs: list[Any], weights: Any) -> Any:
     """Draw the curves of every weight over epochs, as mean and standard deviation."""
-    figure, axes = plots.new_figure(columns=3, width=3.6)
+    title = plots.origin(["digits, 7x7 pixels"], [run["seed"] for run in runs])
+    figure, axes = plots.new_figure(title, columns=3, height=3.0)
+    handles: dict[str, Any] = {}
     for axis, (name, label) in zip(axes, CURVES.items()):
         curves = {
             f"weight {weight:g}": [
@@ -174,7 +176,9 @@ def _figure(runs: list[Any], weights: Any) -> Any:
             ]
             for weight in weights
         }
-        plots.draw_bands(axis, curves, label)
+        handles |= plots.draw_bands(axis, curves, label)
+    plots.same_limits(axes[:2])
+    plots.legend(figure, handles)
     return figure
 
 

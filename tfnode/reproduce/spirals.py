@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfnode.files import plots
+from tfnode.files import plots, style
 from tfnode.lab import config_file, runner
 from tfnode.lab.settings import SpiralsSettings
 from tfnode.reproduce import command
@@ -81,10 +81,14 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
     from tfnode.data import spirals
     from tfnode.serving import trained
 
+    dots = {"marker": ".", "linestyle": "", "markersize": 3.5}
+
     found = spirals.held_out(points)
     x = spirals.inputs(found)[:SHOWN]
-    figure, rows = _axes()
-    for (model, title), axes in zip(MODELS.items(), rows):
+    title = plots.origin([f"test spirals, {points} of 100 points observed"], [options.seed])
+    figure = plots.blank_figure(style.WIDE, 5.1, title)
+    handles: dict[str, Any] = {}
+    for (model, title), axes in zip(MODELS.items(), figure.subplots(len(MODELS), SHOWN)):
         network = trained.load(_folder(options, model, points, options.seed) / run_dir.MODEL)
         paths = network.predict(x, verbose=0)
         before = None
@@ -94,30 +98,36 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
             times = [-t for t in ode.times[: spirals.WINDOW + 1]]
             before = np.asarray(decoder(ode(start, times=times)))
         for i, axis in enumerate(axes):
-            seen = found.seen[i][found.observed[i]]
-            axis.plot(*found.path[i].T, color="0.75", linewidth=3, label="truth")
-            axis.plot(*seen.T, ".", color="black", markersize=3.5, label="observed")
+            truth = found.path[i]
             first = found.observed[i].argmax() if before is None else 0
-            window, behind = paths[i, first : spirals.WINDOW], paths[i, spirals.WINDOW - 1 :]
-            label = "reconstruction" if before is not None else "one step ahead"
-            axis.plot(*window.T, color="tab:blue", linewidth=1.3, label=label)
-            axis.plot(*behind.T, color="tab:red", linewidth=1.3, label="extrapolation")
+            drawn: dict[str, Any] = {
+                "truth": (truth, {"color": "0.8", "linewidth": 3.5}),
+                "observed": (found.seen[i][found.observed[i]], {"color": "0.2", **dots}),
+                "in the window": (paths[i, first : spirals.WINDOW], {"color": style.BLUE}),
+                "extrapolation": (paths[i, spirals.WINDOW - 1 :], {"color": style.RED}),
+            }
             if before is not None:
-                axis.plot(*before[i].T, color="tab:green", linewidth=1.3, label="backward in time")
-            axis.plot(*found.path[i, spirals.WINDOW], "k*", markersize=7)
-            axis.set_title(f"{title}, {'counter-' * (i % 2)}clockwise", fontsize=9)
-            axis.set_aspect("equal", adjustable="datalim")
-            axis.tick_params(labelsize=7)
-            if i == 0:
-                axis.legend(fontsize=6.5, loc="best")
+                drawn["backward in time"] = (before[i], {"color": style.GREEN})
+            drawn["begin of the window"] = (
+                truth[spirals.WINDOW, None],
+                {"color": "black", "marker": "*", "linestyle": "", "markersize": 7},
+            )
+            for label, (points_of, look) in drawn.items():
+                (handles[label],) = axis.plot(*points_of.T, **{"linewidth": 1.3, **look})
+            # The limits are the same for both models: a path that leaves them is cut off.
+            middle = (truth.min(axis=0) + truth.max(axis=0)) / 2
+            half = 0.65 * np.ptp(truth, axis=0).max()
+            axis.set(
+                xlim=(middle[0] - half, middle[0] + half),
+                ylim=(middle[1] - half, middle[1] + half),
+                aspect="equal",
+            )
+            if model == next(iter(MODELS)):
+                axis.set_title(f"{'counter-' * (i % 2)}clockwise")
+        axes[0].set_ylabel(title)
+    lines = list(handles.values())
+    figure.legend(lines, list(handles), loc="outside lower center", ncols=3, frameon=False)
     return figure
-
-
-def _axes() -> Any:
-    """Return a figure with a row of axes a model."""
-    figure, _ = plots.new_figure(width=2.9 * SHOWN, height=2.9 * len(MODELS))
-    figure.clear()
-    return figure, figure.subplots(len(MODELS), SHOWN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

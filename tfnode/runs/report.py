@@ -68,8 +68,10 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
     written = []
     datasets = {row["run"]: row["dataset"] for row in table}
     mixed = len(set(datasets.values())) > 1
+    title = plots.origin(datasets.values(), seeds)
+    drawn = {}
     for figure_name, name in _figures(score).items():
-        figure, (axis,) = plots.new_figure()
+        figure, (axis,) = plots.new_figure(title)
         curves = {
             label
             + (f" on {datasets[label]}" if mixed else "")
@@ -78,7 +80,11 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
             )
             for label, rows in histories.items()
         }
-        plots.draw_curves(axis, curves, plots.label(figure_name))
+        plots.legend(figure, plots.draw_curves(axis, curves, plots.label(figure_name)))
+        drawn[figure_name] = figure, axis
+    for measure in ("loss", score):
+        plots.same_limits([drawn[f"{part}_{measure}"][1] for part in ("training", "testing")])
+    for figure_name, (figure, _) in drawn.items():
         written.append(out / f"{figure_name}.png")
         plots.save(figure, written[-1])
     means = _means(table, settings, seeds, score)

@@ -1,0 +1,100 @@
+"""Run the tutorials, which are scripts in cells, and make pages of them with their results."""
+
+import contextlib
+import functools
+import io
+import os
+import pathlib
+import re
+import tempfile
+
+from mkdocs.structure.files import File
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "tutorials"
+CELL = re.compile(r"^# %%( \[markdown\])?\n", re.M)
+
+
+def on_files(files, config):
+    """Each script gives a page and its pictures."""
+    for path in sorted(FOLDER.glob("*.py")):
+        text, pictures = page(path.stem, path.read_text(encoding="utf-8"))
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=content))
+    return files
+
+
+def on_page_markdown(markdown, **_):
+    """Links to the scripts, as they are right on disk, become links to the pages."""
+    return re.sub(r"\]\(((?:\.\./)?tutorials/\w+)\.py\)", r"](\1.md)", markdown)
+
+
+@functools.cache
+def page(name, source):
+    """Return the Markdown of a script, with what it prints and draws.
+
+    Args:
+        name: Of the script, without its ending.
+        source: Its text. A cell begins with `# %%` or, for text in comments, `# %% [markdown]`.
+
+    Returns:
+        `(markdown, {name of a picture: bytes})`.
+    """
+    parts, pictures, names = [], {}, {"__name__": "__main__"}
+    with _folder():
+        for first_line, is_text, cell in cells(source):
+            if is_text:
+                parts.append(re.sub(r"^# ?", "", cell, flags=re.M))
+                continue
+            printed, drawn = _run(FOLDER / f"{name}.py", first_line, cell, names)
+            parts.append(f"```python\n{cell}\n```")
+            if printed.strip():
+                parts.append(f'```text title="prints"\n{printed.rstrip()}\n```')
+            for content in drawn:
+                picture = f"{name}-{len(pictures) + 1}.png"
+                pictures[picture] = content
+                parts.append(f"![What the code above draws]({picture})")
+    script = (
+        f"This page is a script in cells, which editors open as a notebook: [{name}.py]({name}.py)."
+    )
+    return "\n\n".join([*parts, script]), pictures
+
+
+def cells(source):
+    """Yield `(lines before it, whether it is text, content)` for each cell of a script."""
+    marks = list(CELL.finditer(source))
+    ends = [mark.start() for mark in marks[1:]] + [len(source)]
+    for mark, end in zip(marks, ends):
+        yield source[: mark.end()].count("\n"), bool(mark[1]), source[mark.end() : end].strip("\n")
+
+
+def _run(path, first_line, cell, names):
+    """Run a cell and return `(text printed, [PNG, ...])`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    # Lines are counted as in the file, where AutoGraph reads the source of functions.
+    code = compile("\n" * first_line + cell, str(path), "exec")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, names)
+    drawn = []
+    for number in plt.get_fignums():
+        with io.BytesIO() as file:
+            plt.figure(number).savefig(file, dpi=130, metadata={"Software": None})
+            drawn.append(file.getvalue())
+    plt.close("all")
+    return printed.getvalue(), drawn
+
+
+@contextlib.contextmanager
+def _folder():
+    """Work in a folder of its own, for the files that a tutorial writes."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
