@@ -74,6 +74,6 @@ right.set(xlabel="epoch", ylabel="accuracy, %")
 figure.legend(loc="outside right upper")
 
 # %% [markdown]
-# The same network at its full size, on MNIST and with resuming, is `python train.py --model=ode`:
+# A larger network of this kind, on MNIST and with resuming, is `python train.py --model=ode`:
 # [Training and serving in practice](../practice.md). Next: [serve a
 # model](../tutorials/serving.py).

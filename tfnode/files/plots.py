@@ -101,6 +101,7 @@ def over_epochs(axis: Axes, ylabel: str) -> None:
         axis.set_xlim(0.5, 1.5)
         axis.set_xticks([1])
     drawn = [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
+    drawn = [values for values in drawn if values.size]
     if "loss" in ylabel and drawn and all((values > 0).all() for values in drawn):
         style.logarithmic(axis)
     if "accuracy" in ylabel and "%" not in ylabel:
