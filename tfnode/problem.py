@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 from tensorflow.python.autograph.pyct import errors, parser
 
+from tfnode.field_scopes import PinnedSeeds
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
-from tfnode.vector_field import PinnedSeeds, VectorField
+from tfnode.vector_field import VectorField
 
 
 def converted(func: Any) -> Any:

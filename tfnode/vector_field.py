@@ -1,50 +1,15 @@
 """The vector field as a traced function of explicit tensors."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import context, forwardprop_util, record
-from tensorflow.python.ops import handle_data_util
-from tensorflow.python.ops.control_flow_v2_func_graphs import (
-    CondBranchFuncGraph,
-    WhileBodyFuncGraph,
-    WhileCondFuncGraph,
-)
 
+from tfnode import field_checks
+from tfnode.field_scopes import Watching, is_seed
+from tfnode.field_sources import is_continuous, is_variable, sources_of
 from tfnode.solvers.rows import Rows, take
-
-# Operations that draw another number each time they run.
-RANDOM_OPERATIONS = {
-    "Multinomial",
-    "NonDeterministicInts",
-    "ParameterizedTruncatedNormal",
-    "RandomGamma",
-    "RandomPoisson",
-    "RandomPoissonV2",
-    "RandomShuffle",
-    "RandomStandardNormal",
-    "RandomUniform",
-    "RandomUniformInt",
-    "RngReadAndSkip",
-    "RngSkip",
-    "StatefulRandomBinomial",
-    "StatefulStandardNormal",
-    "StatefulStandardNormalV2",
-    "StatefulTruncatedNormal",
-    "StatefulUniform",
-    "StatefulUniformFullInt",
-    "StatefulUniformInt",
-    "TruncatedNormal",
-}
-PYTHON_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
-
-CONTROL_FLOW_GRAPHS = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
-# The most elements of a tensor that may be watched after the trace of a `tf.function`.
-SMALL = 4096
 
 
 class VectorField:
@@ -110,28 +75,28 @@ class VectorField:
         if drawn or scope.created:
             # Now with the seeds of this solve, and with the variables that the first trace made.
             traced, scope = _trace(function, signature, self.seeds)
-        updated = [v for v, _ in scope.updated.values() if not _is_seed(v)]
-        _refuse_batch_normalization(updated)
+        updated = [v for v, _ in scope.updated.values() if not is_seed(v)]
+        field_checks.refuse_batch_normalization(updated)
         self._function = traced
         self._trace_again = lambda size: _trace(function, signature_of((size,)), self.seeds)
         self._own = len(own)
         self.reads = [*own, *traced.captured_inputs]
-        before = _ancestors(traced.graph.outputs)
+        before = field_checks.ancestors(traced.graph.outputs)
         captures = [x.op.name in before for x in traced.graph.internal_captures]
         matters = [True] * len(own) + captures
         used = {id(x) for x, matter in zip(self.reads, matters) if matter}
-        _refuse_feedback(updated, used, before, scope)
-        _refuse_assignments(traced.graph, captures)
-        self.sources = _sources(self.reads, matters, traced.graph.variables, scope.frozen)
-        self.handles = [i for i, x in enumerate(self.reads) if matters[i] and _is_variable(x)]
+        field_checks.refuse_feedback(updated, used, before, scope)
+        field_checks.refuse_assignments(traced.graph, captures)
+        self.sources = sources_of(self.reads, matters, traced.graph.variables, scope.frozen)
+        self.handles = [i for i, x in enumerate(self.reads) if matters[i] and is_variable(x)]
         self.lists = [x for x in self.reads if x.dtype == tf.variant]
         self.dtypes = {x.dtype for op in traced.graph.get_operations() for x in op.outputs}
-        operations = _operations(traced.graph)
-        _refuse_random_operations(operations)
-        self.python = _python_calls(traced.graph, operations)
+        operations = field_checks.operations_of(traced.graph)
+        field_checks.refuse_random_operations(operations)
+        self.python = field_checks.python_calls(traced.graph, operations)
         self.updates = bool(updated)
         self._values = list(scope.values.values())
-        self.variables = [v for v in scope.read.values() if not _is_seed(v)]
+        self.variables = [v for v in scope.read.values() if not is_seed(v)]
 
     def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
         """Return the field with these tensors in place of `reads`."""
@@ -189,127 +154,8 @@ class BoundField:
         return list(dy), list(dq)
 
 
-def value_of(source: Any) -> tf.Tensor:
-    """Return the value of a variable, of a variable's handle, or of a tensor."""
-    if tf.is_tensor(source) and source.dtype == tf.resource:
-        return tf.raw_ops.ReadVariableOp(resource=source, dtype=_handle_dtype(source))
-    return tf.convert_to_tensor(source)
-
-
-class PinnedSeeds(keras.StatelessScope):
-    """A scope in which Keras's seed generators draw the same numbers at every evaluation.
-
-    Updates of other variables take place.
-
-    Args:
-        seeds: `(variable, tensor)` pairs, as in `VectorField.seeds`.
-    """
-
-    def __init__(self, seeds: list):
-        super().__init__(seeds, initialize_variables=False)
-        _enter_outer(self)
-
-    def add_update(self, update: tuple) -> None:
-        """Keep an update of a seed, and carry out any other one."""
-        variable, value = update
-        if _is_seed(variable):
-            super().add_update(update)
-        else:
-            variable._direct_assign(value)
-
-
-class _Watching(keras.StatelessScope):
-    """A scope in which variables have the values that they have around the trace.
-
-    It drops the updates of variables, and notes which are read and updated.
-
-    Attributes:
-        values: The tensors that stand for variables.
-        reread: The values that were read of variables after an update.
-        graph: The graph of the trace.
-        frozen: The set of the identities of those in which nobody may ask for a gradient.
-    """
-
-    def __init__(self, seeds: list):
-        super().__init__(seeds)
-        _enter_outer(self)
-        self.read: dict = {}
-        self.updated: dict = {}
-        self.created = False
-        self.values: dict = {}
-        self.frozen: set = set()
-        self.reread: list = []
-        self.graph: Any = None
-        self._around = tf.compat.v1.get_default_graph().as_default
-        if tf.executing_eagerly():
-            self._around = context.eager_mode
-
-    def add_update(self, update: tuple) -> None:
-        variable, _ = update
-        if self._in_a_function():
-            self._refuse_function(variable)
-        if _is_seed(variable) and pywrap_tfe.TFE_Py_TapeSetIsStopped():
-            raise ValueError(
-                "The dynamics draw random numbers inside of tf.recompute_grad, which would draw "
-                "others on the way back. Leave it out: the gradients 'checkpoint' and 'adjoint' "
-                f"recompute the dynamics themselves. Received: dynamics with {variable.path}"
-            )
-        _, count = self.updated.get(id(variable), (variable, 0))
-        self.updated[id(variable)] = variable, count + 1
-        super().add_update(update)
-
-    def get_current_value(self, variable: keras.Variable) -> Any:
-        self.read[id(variable)] = variable
-        self.created |= variable._value is None
-        if self._in_a_function():
-            if _is_seed(variable):
-                self._refuse_function(variable)
-            # The function keeps what it reads for later solves: let that be the variable.
-            return None
-        value = super().get_current_value(variable)
-        if value is None and variable._value is not None:
-            value = self._value_around(variable)
-        elif id(variable) in self.updated and not _is_seed(variable):
-            value = tf.identity(value)
-            self.reread.append(value)
-        return value
-
-    def _in_a_function(self) -> bool:
-        """Return whether a `tf.function` of the user's is traced, within this trace."""
-        graph = tf.compat.v1.get_default_graph()
-        while isinstance(graph, CONTROL_FLOW_GRAPHS):
-            graph = graph.outer_graph
-        return graph is not self.graph
-
-    def _refuse_function(self, variable: keras.Variable) -> None:
-        raise ValueError(
-            "The dynamics update a variable or draw random numbers inside of a tf.function of "
-            "their own, which would keep the values of its first trace. Leave out the tf.function: "
-            f"the solve traces the dynamics. Received: dynamics with {variable.path}"
-        )
-
-    def _value_around(self, variable: keras.Variable) -> tf.Tensor:
-        if id(variable) not in self.values:
-            with self._around():
-                value = tf.identity(variable._value)
-                if not (variable._value.trainable or record.should_record_backprop([value])):
-                    self.frozen.add(id(value))
-            self.values[id(variable)] = value
-        return self.values[id(variable)]
-
-    def updated_seeds(self) -> list:
-        """Return the seeds that were drawn from, each with the number of draws."""
-        return [pair for pair in self.updated.values() if _is_seed(pair[0])]
-
-
-def _enter_outer(scope: keras.StatelessScope) -> None:
-    """Let a scope see the values of variables in the scope around it."""
-    if in_stateless_scope():
-        scope.state_mapping = {**get_stateless_scope().state_mapping, **scope.state_mapping}
-
-
-def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Watching]:
-    scope = _Watching(seeds)
+def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, Watching]:
+    scope = Watching(seeds)
 
     def evaluate(t, y, own):
         # At the root of a graph TensorFlow refuses names of layers that begin with "_".
@@ -321,167 +167,7 @@ def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, _Wat
     return traced, scope
 
 
-def _is_seed(variable: keras.Variable) -> bool:
-    return variable.name == "seed_generator_state"
-
-
-def _operations(graph: tf.Graph) -> set[str]:
-    """Return the types of the operations of a graph and of the functions in it."""
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    return {node.op for node in nodes}
-
-
-def _refuse_random_operations(operations: set[str]) -> None:
-    found = sorted(operations & RANDOM_OPERATIONS)
-    if found:
-        raise ValueError(
-            "The dynamics draw from a random generator of TensorFlow, so that every evaluation "
-            "would see other numbers and the backward pass others again. Draw the noise before "
-            "the solve and let the dynamics close over it, or draw it in the dynamics by "
-            "`keras.random` with a `keras.random.SeedGenerator`, which is fixed for each solve. "
-            f"Received: dynamics with the operations {found}"
-        )
-
-
-def _refuse_batch_normalization(updated: list) -> None:
-    """Raise for averages of one number a channel: `TimeBatchNormalization` has them by time."""
-    for variable in updated:
-        if variable.name == "moving_mean" and len(variable.shape) == 1:
-            raise ValueError(
-                "Batch normalisation in the dynamics keeps one running average for states of all "
-                "times, which describes none of them: a model that is right in training would be "
-                "wrong in evaluation. Use keras.layers.GroupNormalization, or "
-                "tfnode.layers.TimeBatchNormalization with tfnode.callbacks.Recalibrate. "
-                f"Received: dynamics that update {variable.path}"
-            )
-
-
-def _refuse_feedback(updated: list, matters: set, before: set[str], scope: _Watching) -> None:
-    """Raise for a variable that the field updates and that its derivative depends on."""
-    reread = any(value.op.name in before for value in scope.reread)
-    for variable in updated:
-        value = scope.values.get(id(variable))
-        if reread or (value is not None and id(value) in matters):
-            raise ValueError(
-                "The dynamics update a variable on which their own derivative depends, as "
-                "keras.layers.SpectralNormalization does in training. The derivative would "
-                "change with every evaluation, and the solution with their number. Call the "
-                "layer with `training=False`, or update the variable outside of the solve. "
-                f"Received: dynamics that update and use {variable.path}"
-            )
-
-
-def _python_calls(graph: tf.Graph, operations: set[str]) -> dict[str, set[int]]:
-    calls: dict[str, set[int]] = {}
-    for kind in operations & PYTHON_OPERATIONS:
-        found = [x for x in graph.get_operations() if x.type == kind]
-        before = _ancestors([x for operation in found for x in operation.inputs])
-        # One in a function of its own may depend on anything.
-        calls[kind] = {i for i, x in enumerate(graph.inputs) if not found or x.op.name in before}
-    return calls
-
-
-def _ancestors(tensors: Iterable[tf.Tensor]) -> set[str]:
-    """Return the names of the operations of a graph that tensors depend on."""
-    seen, waiting = set(), [x.op for x in tensors]
-    while waiting:
-        operation = waiting.pop()
-        if operation.name not in seen:
-            seen.add(operation.name)
-            waiting.extend(x.op for x in operation.inputs)
-    return seen
-
-
-def _refuse_assignments(graph: tf.Graph, matters: list) -> None:
-    """Raise for a `tf.Variable` that the field assigns and that its derivative depends on."""
-    handles = {x.op.name for x, used in zip(graph.internal_captures, matters) if used}
-    for operation in graph.get_operations():
-        assigns = operation.type.startswith(("Assign", "ResourceScatter"))
-        if assigns and operation.inputs[0].op.name in handles:
-            raise ValueError(
-                "The dynamics assign a variable on which their own derivative depends. The "
-                "derivative would change with every evaluation, and the solution with their "
-                "number. Make it a part of the state, or assign it outside of the solve. "
-                f"Received: dynamics with the operation {operation.type}, {operation.name}"
-            )
-
-
-def _sources(reads: list, matters: list, variables: Sequence[tf.Variable], frozen: set) -> list:
-    by_handle = {id(v.handle): v for v in variables if v.trainable}
-    sources = []
-    for position, x in enumerate(reads):
-        if not matters[position]:
-            continue
-        if _is_variable(x):
-            source, dtype = by_handle.get(id(x), x), _handle_dtype(x)
-            wanted = source is not x or _may_be_watched(x, _handle_shape(x))
-        else:
-            source, dtype = x, x.dtype
-            wanted = _may_be_watched(x, x.shape, id(x) in frozen)
-        if wanted and _continuous(dtype):
-            sources.append((position, source))
-    return sources
-
-
-def _may_be_watched(x: tf.Tensor, shape: tf.TensorShape, frozen: bool = False) -> bool:
-    """Return whether a gradient in a tensor, or in the variable behind a handle, may be asked for.
-
-    An eager tensor is a constant unless a tape watches it, and so is what `tf.stop_gradient` is in
-    front of: a table of measured values must not cost a gradient of its size at every step. A
-    `tf.function` may be traced without a tape and called with one; so there, what is small may
-    be watched.
-    """
-    eager = isinstance(x, tf.__internal__.EagerTensor)
-    if eager or frozen:
-        size = shape.num_elements()
-        # The second is for a ForwardAccumulator.
-        return (
-            record.should_record_backprop([x])
-            or bool(eager and forwardprop_util.pack_tangents([x]).tangents)
-            or (not tf.executing_eagerly() and size is not None and size <= SMALL)
-        )
-    if record.should_record_backprop([x]):
-        return True
-    seen, waiting = set(), [x.op]
-    while waiting:
-        operation = waiting.pop()
-        if operation.type in ("StopGradient", "Const") or operation.name in seen:
-            continue
-        if not operation.inputs:
-            return True
-        seen.add(operation.name)
-        waiting.extend(y.op for y in operation.inputs)
-    return False
-
-
-def _continuous(dtype: tf.DType) -> bool:
-    return dtype.is_floating or dtype.is_complex
-
-
 def _may_be_data(constant: tf.Operation) -> bool:
     """Return whether a constant may be more than a shape, an axis or the like."""
     x = constant.outputs[0]
-    return bool(x.shape.rank) and (_continuous(x.dtype) or x.shape[0] > 8)
-
-
-def _is_variable(x: tf.Tensor) -> bool:
-    return x.dtype == tf.resource and _handle_dtype(x) != tf.resource
-
-
-def _handle_dtype(handle: tf.Tensor) -> tf.DType:
-    """Return the dtype of the variable behind a handle; `tf.resource` for anything else."""
-    known = _handle_data(handle)
-    return tf.as_dtype(known[0].dtype) if known else tf.resource
-
-
-def _handle_shape(handle: tf.Tensor) -> tf.TensorShape:
-    return tf.TensorShape(_handle_data(handle)[0].shape)
-
-
-def _handle_data(handle: tf.Tensor) -> Any:
-    if isinstance(handle, tf.__internal__.EagerTensor):
-        data = handle._handle_data
-    else:
-        data = handle_data_util.get_resource_handle_data(handle)
-    return data.shape_and_type if data is not None and data.is_set else []
+    return bool(x.shape.rank) and (is_continuous(x.dtype) or x.shape[0] > 8)

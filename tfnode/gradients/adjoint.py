@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfnode import checks, solvers
+from tfnode.field_sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reconstruction import ReconstructionCheck, relative_distance
@@ -13,7 +14,6 @@ from tfnode.gradients.tapes import inner, recorded, vjp
 from tfnode.problem import Problem
 from tfnode.solvers.failure import Caller, nan_where
 from tfnode.solvers.foreign import drivable
-from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")

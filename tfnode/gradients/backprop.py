@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from tfnode.field_sources import value_of
 from tfnode.gradients.base import Gradient, Request
 from tfnode.gradients.refusal import refuse_python
 from tfnode.gradients.tapes import cut, recorded
@@ -13,7 +14,6 @@ from tfnode.problem import Problem
 from tfnode.solvers.failure import Caller
 from tfnode.solvers.foreign import drivable
 from tfnode.solvers.trajectory import Steps
-from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")

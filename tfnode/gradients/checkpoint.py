@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfnode import checks
+from tfnode.field_sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reverse_step import Outputs, ReverseStep, SampleOutputs
@@ -17,7 +18,6 @@ from tfnode.solvers.failure import nan_where
 from tfnode.solvers.foreign import drivable
 from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.stages import add, expand, increment, stages
-from tfnode.vector_field import value_of
 
 
 @keras.saving.register_keras_serializable("tfnode")

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
+from tfnode.field_sources import value_of
 from tfnode.solvers.solver import Solver
-from tfnode.vector_field import value_of
 
 # TensorFlow exports no way to stop all tapes and let them go on.
 

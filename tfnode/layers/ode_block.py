@@ -1,5 +1,6 @@
 """`ODEBlock`: the solution of an ODE as a Keras layer."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -153,7 +154,7 @@ class ODEBlock(keras.layers.Layer):
             time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
             build_layer(self.dynamics, state, context, time_dtype)
         else:
-            with AutocastScope(self.compute_dtype):
+            with self._autocast():
                 variables = closed_over(self.dynamics, state, context)
             for variable in variables:
                 self._track_variable(variable)
@@ -196,7 +197,7 @@ class ODEBlock(keras.layers.Layer):
         integrand: Callable | None = None,
     ) -> Any:
         """Solve, count what it cost in training, and add the integral to the losses."""
-        with AutocastScope(self.compute_dtype):
+        with self._autocast():
             outputs, integral, stats = solve(
                 dynamics,
                 inputs,
@@ -213,6 +214,11 @@ class ODEBlock(keras.layers.Layer):
         if training is True:
             self._costs.count_forward(stats)
         return outputs
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        """Return Keras's scope for a layer whose variables have another dtype."""
+        mixed = self.compute_dtype != self.variable_dtype
+        return AutocastScope(self.compute_dtype) if mixed else contextlib.nullcontext()
 
     def _cast(self, inputs: Any) -> Any:
         """Return the inputs with float tensors in the dtype that the layer computes in."""
