@@ -177,7 +177,7 @@ class Problem:
             if not batch.is_compatible_with(y.shape[:1]):
                 raise ValueError(
                     "Independent samples need the same number of rows in every tensor of the state "
-                    "and in times of shape (batch, n). "
+                    "and in times `t` of shape (batch, n). "
                     f"Received: t of shape {given.shape}, y0 of shapes {[x.shape for x in self.y0]}"
                 )
             batch = batch.merge_with(y.shape[:1])

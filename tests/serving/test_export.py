@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from run_results import RECORD
 
 import tfnode
 from tfnode import export as command
 from tfnode import solvers
-from tfnode.runs import run_dir
+from tfnode.runs import files, run_dir
 from tfnode.runs.errors import RunError
 from tfnode.serving import export, portable, runtimes
 from tfnode.serving.trained import MEMBERS
@@ -342,8 +343,9 @@ def test_not_checked_is_said(quick, capsys):
 
 def test_overwriting_a_run_takes_its_artefacts_away(quick):
     export.export(quick, "saved_model")
-    run_dir._remove_run(quick)
-    assert _contents(quick) == []
+    files.write_json(quick / run_dir.CONFIG, RECORD)
+    with run_dir.prepare(quick, "ode", overwrite=True):
+        assert [x for x in _contents(quick) if x != run_dir.LOCK] == []
 
 
 def test_without_the_converter(tmp_path, monkeypatch, capsys):
