@@ -189,7 +189,7 @@ class _Search:
         fraction = self._within(place, happened)
         distances = self._distances(place, fraction)
         which = tf.argmin(distances, 1, output_type=tf.int32)
-        failed = ~happened & tf.not_equal(place.now.t, self.pace.last)
+        failed = ~happened & tf.not_equal(place.now.t, self.pace.last())
         return place.now.t + fraction * place.h, happened, tf.where(happened, which, -1), failed
 
     def _step(self, place: _Place) -> _Place:
