@@ -376,6 +376,8 @@ def _may_be_watched(x: tf.Tensor) -> bool:
     seen, waiting = set(), [x.op]
     while waiting:
         operation = waiting.pop()
+        if operation.type == "Const" and record.should_record_backprop(operation.outputs):
+            return True  # A small eager tensor that a tape within this graph watches.
         if operation.type in ("StopGradient", "Const") or operation.name in seen:
             continue
         if not operation.inputs:
