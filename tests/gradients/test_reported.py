@@ -14,7 +14,8 @@ from tfnode import solvers
 
 f64 = tf.float64
 GRADIENTS = ["checkpoint", "adjoint", "backprop"]
-each = pytest.mark.parametrize("gradient", GRADIENTS)
+SELECTED = ["checkpoint", *(pytest.param(g, marks=pytest.mark.slow) for g in GRADIENTS[1:])]
+each = pytest.mark.parametrize("gradient", SELECTED)
 RATE = 0.7
 FIXED = solvers.RK4(num_steps=5)
 TIGHT = solvers.Dopri5(rtol=1e-6, atol=1e-8)

@@ -14,8 +14,9 @@ from tfnode import solvers
 
 f64 = tf.float64
 GRADIENTS = ["checkpoint", "adjoint", "backprop"]
-each = pytest.mark.parametrize("gradient", GRADIENTS)
-without_backprop = pytest.mark.parametrize("gradient", GRADIENTS[:2])
+SELECTED = ["checkpoint", *(pytest.param(g, marks=pytest.mark.slow) for g in GRADIENTS[1:])]
+each = pytest.mark.parametrize("gradient", SELECTED)
+without_backprop = pytest.mark.parametrize("gradient", SELECTED[:2])
 RATE = 0.7
 SOLVER = solvers.RK4(num_steps=5)
 END = 2.0 * np.exp(-RATE)  # The sum of two states that decay from 1 at the RATE, at time 1.
