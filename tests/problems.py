@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import scipy.linalg
 import tensorflow as tf
 
@@ -51,6 +52,10 @@ MODES = {
     "function": tf.function,
     "xla": lambda f: tf.function(f, jit_compile=True),
 }
+
+
+# One of them in every run, the others in the slow one.
+ONE_MODE = [x if x == "function" else pytest.param(x, marks=pytest.mark.slow) for x in MODES]
 
 
 def central_difference(function, point, epsilon=1e-5):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from problems import MODES
+from problems import MODES, ONE_MODE
 
 import tfnode
 from tfnode import gradients, solvers
@@ -75,6 +75,7 @@ def test_a_batch_is_its_samples(key, shared):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eager", "xla"])
 @pytest.mark.parametrize("method", ["few_states", "backprop"])
 def test_modes(method, mode):
@@ -121,7 +122,7 @@ def explosive(weight):
     return lambda t, y: weight * y**2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ONE_MODE)
 @pytest.mark.parametrize("method", ["checkpoint", "backprop"])
 @pytest.mark.parametrize("kind", [solvers.Dopri5, solvers.RK4])
 def test_a_failed_sample_that_the_loss_leaves_out(kind, method, mode):

@@ -62,7 +62,14 @@ def test_every_layer_is_here():
     assert {name.split()[0] for name in CASES} == set(layers.__all__)
 
 
-@pytest.mark.parametrize("name", CASES)
+# The others are slow.
+FAST = ("Augment", "Augment of integers", "ConcatDense", "GaussianSampling", "ODEBlock")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in CASES],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_of_keras(name):
     arguments, options = CASES[name]
