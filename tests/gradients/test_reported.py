@@ -25,8 +25,8 @@ def variable(value=RATE):
     return tf.Variable(value, dtype=f64)
 
 
-def close(got, right, rtol=1e-4):
-    np.testing.assert_allclose(np.asarray(got), right, rtol=rtol, atol=1e-9)
+def assert_close(got, right, rtol=1e-4):
+    np.testing.assert_allassert_close(np.asarray(got), right, rtol=rtol, atol=1e-9)
 
 
 # Parameters.
@@ -54,7 +54,7 @@ def test_parameters_outside_of_the_module(gradient):
         (solution(0.4 + h, 3.0) - solution(0.4 - h, 3.0)) / (2 * h),
         (solution(0.4, 3.0 + h) - solution(0.4, 3.0 - h)) / (2 * h),
     ]
-    close(tape.gradient(y, [a, b]), right)
+    assert_close(tape.gradient(y, [a, b]), right)
 
 
 @each
@@ -63,7 +63,7 @@ def test_a_constant_derivative_and_the_initial_state_at_once(gradient):
     with tf.GradientTape() as tape:
         tape.watch([scalar, y0])
         y = tfnode.odeint(lambda t, y: scalar, y0, [0.0, 1.0], solver=FIXED, gradient=gradient)
-    close(tape.gradient(y, [scalar, y0]), [1.0, 2.0])
+    assert_close(tape.gradient(y, [scalar, y0]), [1.0, 2.0])
 
 
 @each
@@ -75,7 +75,7 @@ def test_parameters_of_which_one_wants_no_gradient(gradient):
             lambda t, y: -a * b * y, tf.ones([], f64), [0.0, 1.0], solver=FIXED, gradient=gradient
         )[-1]
     by_a, by_b = tape.gradient(y, [a, b])
-    close(by_a, -np.exp(-RATE))
+    assert_close(by_a, -np.exp(-RATE))
     assert by_b is None
 
 
@@ -88,7 +88,7 @@ def test_parameters_that_a_network_gives(gradient):
         y = tfnode.odeint(
             lambda t, y: -rate * y, tf.ones([], f64), [0.0, 1.0], solver=FIXED, gradient=gradient
         )[-1]
-    close(tape.gradient(y, kernel), [[-np.exp(-RATE)]] * 2)
+    assert_close(tape.gradient(y, kernel), [[-np.exp(-RATE)]] * 2)
 
 
 @each
@@ -98,7 +98,7 @@ def test_an_encoder_before_the_solve(gradient):
         y0 = tf.tanh(encoder * tf.ones([3], f64))
         y = tfnode.odeint(lambda t, y: -y, y0, [0.0, 1.0], solver=FIXED, gradient=gradient)
         value = tf.reduce_sum(y[-1])
-    close(tape.gradient(value, encoder), 3.0 * np.exp(-1.0) * (1.0 - np.tanh(0.5) ** 2))
+    assert_close(tape.gradient(value, encoder), 3.0 * np.exp(-1.0) * (1.0 - np.tanh(0.5) ** 2))
 
 
 @each
@@ -114,7 +114,7 @@ def test_other_dynamics_on_each_interval(gradient):
                 solver=FIXED,
                 gradient=gradient,
             )[-1]
-    close(tape.gradient(y, rates), [-0.5 * np.exp(-0.5 * 2.1)] * 3)
+    assert_close(tape.gradient(y, rates), [-0.5 * np.exp(-0.5 * 2.1)] * 3)
 
 
 # States.
@@ -134,9 +134,9 @@ def test_a_state_of_two_parts_of_which_one_stays(gradient):
         )
         value = tf.reduce_sum(states[0][-1])
     by_w, by_x, by_velocity = tape.gradient(value, [w, x, velocity])
-    close(by_w, -3.0)
-    close(by_x, [1.0] * 3)
-    close(by_velocity, [-RATE] * 3)
+    assert_close(by_w, -3.0)
+    assert_close(by_x, [1.0] * 3)
+    assert_close(by_velocity, [-RATE] * 3)
 
 
 @each
@@ -147,7 +147,7 @@ def test_the_first_state_is_the_initial_one(gradient):
         states = tfnode.odeint(lambda t, y: -y, y0, [0.0, 1.0], solver=FIXED, gradient=gradient)
         first = tf.reduce_sum(states[0])
     np.testing.assert_array_equal(states[0], y0)
-    close(tape.gradient(first, y0), [1.0, 1.0])
+    assert_close(tape.gradient(first, y0), [1.0, 1.0])
 
 
 @each
@@ -164,7 +164,7 @@ def test_a_complex_state_as_pairs(gradient):
         y = tfnode.odeint(
             func, tf.constant([1.0, 0.0], f64), [0.0, 2.0], solver=TIGHT, gradient=gradient
         )[-1, 0]
-    close(tape.gradient(y, w), -2.0 * np.sin(2.0 * RATE))
+    assert_close(tape.gradient(y, w), -2.0 * np.sin(2.0 * RATE))
 
 
 @each
@@ -198,7 +198,7 @@ def test_several_times_with_a_part_that_stays(gradient):
         (by_scipy(2.5 + h, 1.5) - by_scipy(2.5 - h, 1.5)) / (2 * h),
         (by_scipy(2.5, 1.5 + h) - by_scipy(2.5, 1.5 - h)) / (2 * h),
     ]
-    close(tape.gradient(value, [p, q]), right, rtol=1e-3)
+    assert_close(tape.gradient(value, [p, q]), right, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_gradients_in_the_times(gradient):
         states = tfnode.odeint(lambda t, y: y, tf.ones([], f64), t, solver=TIGHT, gradient=gradient)
         value = tf.reduce_sum(states)
     ends = np.exp([0.5, 1.2, 2.0])
-    close(tape.gradient(value, t), [-ends.sum(), *ends])
+    assert_close(tape.gradient(value, t), [-ends.sum(), *ends])
 
 
 @each
@@ -244,7 +244,7 @@ def test_gradients_in_the_time_and_in_variables(gradient):
         y = tfnode.odeint(
             func, tf.constant(0.4, f64), tf.stack([0.0, end]), solver=TIGHT, gradient=gradient
         )[-1]
-    close(tape.gradient(y, end), func(end, y))
+    assert_close(tape.gradient(y, end), func(end, y))
     assert all(g is not None for g in tape.gradient(y, [w, b]))
 
 
@@ -259,7 +259,7 @@ def test_dynamics_that_are_not_defined_before_the_first_time(gradient):
             solver=solvers.Dopri5(rtol=1e-8, atol=1e-12),
             gradient=gradient,
         )[-1]
-    close(tape.gradient(y, p), 2.0 / 3.0 * 8e-3**1.5)
+    assert_close(tape.gradient(y, p), 2.0 / 3.0 * 8e-3**1.5)
 
 
 @each
@@ -276,7 +276,7 @@ def test_a_jump_at_a_time_that_is_learned(gradient):
                 solver=FIXED,
                 gradient=gradient,
             )[-1]
-    close(tape.gradient(y, jump), 3.0 * np.exp(0.6 - 0.8))
+    assert_close(tape.gradient(y, jump), 3.0 * np.exp(0.6 - 0.8))
 
 
 # Failures.
@@ -306,7 +306,7 @@ def test_stiff_dynamics_on_the_way_back(gradient):
         with pytest.raises(tf.errors.InvalidArgumentError, match="checkpoint"):
             run()
     else:
-        close(run(), (exact(100.0 + 1e-3) - exact(100.0 - 1e-3)) / 2e-3, rtol=2e-2)
+        assert_close(run(), (exact(100.0 + 1e-3) - exact(100.0 - 1e-3)) / 2e-3, rtol=2e-2)
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def test_an_implicit_solver():
         return tape.gradient(y, [y0, w])
 
     by_y0, by_w = run()
-    close(by_y0, [np.exp(2.0)], rtol=2e-2)
-    close(by_w, np.exp(2.0), rtol=2e-2)
+    assert_close(by_y0, [np.exp(2.0)], rtol=2e-2)
+    assert_close(by_w, np.exp(2.0), rtol=2e-2)
 
 
 @pytest.mark.parametrize("call", [lambda y: np.sin(y.numpy()), np.sin], ids=["method", "ufunc"])
@@ -396,7 +396,7 @@ def test_the_time_at_which_a_cannonball_lands(gradient):
             )
         return tape.gradient(t, drag)
 
-    close(run(), (by_scipy(0.8 + 1e-4) - by_scipy(0.8 - 1e-4)) / 2e-4)
+    assert_close(run(), (by_scipy(0.8 + 1e-4) - by_scipy(0.8 - 1e-4)) / 2e-4)
 
 
 @each
@@ -411,7 +411,7 @@ def test_parameters_of_the_event(gradient):
             lambda t, y: y - q,
             gradient=gradient,
         )
-    close([t, tape.gradient(t, q)], [0.3, 1.0], rtol=1e-12)
+    assert_close([t, tape.gradient(t, q)], [0.3, 1.0], rtol=1e-12)
 
 
 @each
@@ -433,8 +433,8 @@ def test_gradients_in_the_dynamics_and_in_the_event(gradient):
             solver=TIGHT,
             gradient=gradient,
         )
-    close(t, np.log(4.0) / RATE)
-    close(tape.gradient(t, w), -np.log(4.0) / RATE**2)
+    assert_close(t, np.log(4.0) / RATE)
+    assert_close(tape.gradient(t, w), -np.log(4.0) / RATE**2)
 
 
 @each
@@ -448,8 +448,8 @@ def test_an_event_function_that_begins_at_zero(gradient):
             lambda t, y: y[0],
             gradient=gradient,
         )
-    close(t, 8.0 / 9.81)
-    close(tape.gradient(t, gravity), -8.0 / 9.81**2)
+    assert_close(t, 8.0 / 9.81)
+    assert_close(tape.gradient(t, gravity), -8.0 / 9.81**2)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -462,7 +462,7 @@ def test_two_events_in_one_step(order):
             0.0,
             lambda t, y: tf.stack([t - 1.0, t - first][::order]),
         )
-    close([t, tape.gradient(t, first)], [0.5, 1.0])
+    assert_close([t, tape.gradient(t, first)], [0.5, 1.0])
 
 
 def test_an_event_on_a_step_that_is_rejected():
@@ -476,8 +476,8 @@ def test_an_event_on_a_step_that_is_rejected():
             lambda t, y: y - 0.5,
             solver=solvers.Dopri5(rtol=1e-8, atol=1e-10, first_step=3.0),
         )
-    close(t, np.log(2.0) / 5.0)
-    close(tape.gradient(t, w), -np.log(2.0) / 25.0)
+    assert_close(t, np.log(2.0) / 5.0)
+    assert_close(tape.gradient(t, w), -np.log(2.0) / 25.0)
 
 
 def test_an_event_function_that_changes_its_sign_twice():
@@ -488,7 +488,7 @@ def test_an_event_function_that_changes_its_sign_twice():
         0.0,
         lambda t, y: (2.5 - y) * (5.0 - y) * (100.0 - y),
     )
-    close(t, 100.0)
+    assert_close(t, 100.0)
 
 
 # Several devices, in a process of its own, since a process fixes its devices when it begins.
@@ -550,4 +550,4 @@ def two_replicas():
 def test_two_replicas_train_as_one(two_replicas, kind, gradient):
     one, two = two_replicas[f"{kind} {gradient}"]
     assert isinstance(two, list), two
-    close(two, one)
+    assert_close(two, one)

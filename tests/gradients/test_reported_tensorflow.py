@@ -36,8 +36,8 @@ def decay(rate, gradient, y0=None):
     return total(lambda t, y: -rate * y, gradient, y0)
 
 
-def close(got, right, rtol=1e-4):
-    np.testing.assert_allclose(np.asarray(got), right, rtol=rtol, atol=1e-9)
+def assert_close(got, right, rtol=1e-4):
+    np.testing.assert_allassert_close(np.asarray(got), right, rtol=rtol, atol=1e-9)
 
 
 # Dynamics of one rate `w`, with the derivative of `total` in it.
@@ -158,7 +158,7 @@ def test_dynamics(name, gradient):
     func = build(w)
     with tf.GradientTape() as tape:
         value = total(func, gradient)
-    close(tape.gradient(value, w), right)
+    assert_close(tape.gradient(value, w), right)
 
 
 # Tensors and variables that the dynamics close over.
@@ -169,7 +169,7 @@ def test_a_table_of_embeddings(gradient):
     table = variable([[0.1], [RATE], [0.3]])
     with tf.GradientTape() as tape:
         value = total(lambda t, y: -tf.gather(table, [1])[0] * y, gradient)
-    close(tf.convert_to_tensor(tape.gradient(value, table)), [[0.0], [-END], [0.0]])
+    assert_close(tf.convert_to_tensor(tape.gradient(value, table)), [[0.0], [-END], [0.0]])
 
 
 @without_backprop
@@ -181,7 +181,7 @@ def test_a_sparse_matrix(gradient):
         value = total(
             lambda t, y: tf.sparse.sparse_dense_matmul(matrix, y[:, tf.newaxis])[:, 0], gradient
         )
-    close(tape.gradient(value, values), [END / 2, END / 2])
+    assert_close(tape.gradient(value, values), [END / 2, END / 2])
 
 
 @without_backprop
@@ -191,7 +191,7 @@ def test_a_ragged_tensor(gradient):
         tape.watch(values)
         ragged = tf.RaggedTensor.from_row_lengths(values, [2, 1])
         value = total(lambda t, y: -tf.reduce_sum(ragged, 1) * y, gradient)
-    close(tape.gradient(value, values), [-END / 2] * 3)
+    assert_close(tape.gradient(value, values), [-END / 2] * 3)
 
 
 @without_backprop
@@ -199,7 +199,7 @@ def test_a_variable_of_unknown_shape(gradient):
     w = tf.Variable(np.full(2, RATE), shape=[None])
     with tf.GradientTape() as tape:
         value = decay(w, gradient)
-    close(tape.gradient(value, w), [-END / 2] * 2)
+    assert_close(tape.gradient(value, w), [-END / 2] * 2)
 
 
 @without_backprop
@@ -207,7 +207,7 @@ def test_a_variable_of_half_precision(gradient):
     w = tf.Variable(0.5, dtype=tf.float16)
     with tf.GradientTape() as tape:
         value = decay_in_double(w, gradient)
-    close(tape.gradient(value, w), -2.0 * np.exp(-0.5), rtol=2e-3)
+    assert_close(tape.gradient(value, w), -2.0 * np.exp(-0.5), rtol=2e-3)
 
 
 def decay_in_double(w, gradient):
@@ -219,7 +219,7 @@ def test_weights_that_the_dynamics_share(gradient):
     w = variable()
     with tf.GradientTape() as tape:
         value = w * decay(w, gradient, w * tf.ones([2], f64))
-    close(tape.gradient(value, w), 2.0 * (2.0 * RATE - RATE**2) * np.exp(-RATE))
+    assert_close(tape.gradient(value, w), 2.0 * (2.0 * RATE - RATE**2) * np.exp(-RATE))
 
 
 @without_backprop
@@ -233,7 +233,7 @@ def test_an_attribute_that_is_a_tensor(gradient):
         field.rate = tf.exp(tf.math.log(w))
         value = total(field, gradient)
         field.rate = 100.0
-    close(tape.gradient(value, w), -END)
+    assert_close(tape.gradient(value, w), -END)
 
 
 @without_backprop
@@ -242,7 +242,9 @@ def test_closures_over_the_variable_of_a_python_loop(gradient):
     with tf.GradientTape() as tape:
         values = [total(lambda t, y: -w * y, gradient) for w in rates]  # noqa: B023
         first = values[0] + 0.0
-    close(tape.gradient(first, rates, unconnected_gradients="zero"), [-2.0 * np.exp(-0.3), 0.0])
+    assert_close(
+        tape.gradient(first, rates, unconnected_gradients="zero"), [-2.0 * np.exp(-0.3), 0.0]
+    )
 
 
 # Tapes.
@@ -255,8 +257,8 @@ def test_a_persistent_tape_inside_of_itself(gradient):
         value = decay(w, gradient)
         inside = tape.gradient(value, w)
         square = value * value
-    close([inside, tape.gradient(value, w)], [-END, -END])
-    close(tape.gradient(square, w), -2.0 * END**2)
+    assert_close([inside, tape.gradient(value, w)], [-END, -END])
+    assert_close(tape.gradient(square, w), -2.0 * END**2)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_a_jacobian(gradient, pfor):
         y = tfnode.odeint(
             lambda t, y: -w * y, tf.ones([2], f64), [0.0, 1.0], solver=SOLVER, gradient=gradient
         )[-1]
-    close(tape.jacobian(y, w, experimental_use_pfor=pfor), [-END / 2] * 2)
+    assert_close(tape.jacobian(y, w, experimental_use_pfor=pfor), [-END / 2] * 2)
 
 
 @without_backprop
@@ -278,7 +280,7 @@ def test_a_solve_where_the_tape_stands_still(gradient):
         with tape.stop_recording():
             constant = decay(w, gradient)
         value = 3.0 * w * constant + decay(w, gradient)
-    close(tape.gradient(value, w), 3.0 * END - END)
+    assert_close(tape.gradient(value, w), 3.0 * END - END)
 
 
 @without_backprop
@@ -290,7 +292,7 @@ def test_a_tape_that_watches_one_variable(gradient):
         alone = total(lambda t, y: -w * other * frozen * y, gradient)
         value += alone
     by_w, by_other, by_frozen = tape.gradient(value, [w, other, frozen])
-    close([by_w, by_frozen], [-2.0 * END, -2.0 * RATE * END])
+    assert_close([by_w, by_frozen], [-2.0 * END, -2.0 * RATE * END])
     assert by_other is None
 
 
@@ -300,7 +302,7 @@ def test_the_variables_that_a_tape_watched(gradient):
     with tf.GradientTape() as tape:
         value = decay(w, gradient)
     (watched,) = tape.watched_variables()
-    close(tape.gradient(value, watched), -END)
+    assert_close(tape.gradient(value, watched), -END)
 
 
 @without_backprop
@@ -308,7 +310,7 @@ def test_a_variable_without_influence(gradient):
     w, other = variable(), variable([1.0, 2.0, 3.0])
     with tf.GradientTape() as tape:
         value = total(lambda t, y: -w * y + tf.stop_gradient(0.0 * other[0]), gradient)
-    close(tape.gradient(value, other, unconnected_gradients="zero"), [0.0] * 3)
+    assert_close(tape.gradient(value, other, unconnected_gradients="zero"), [0.0] * 3)
 
 
 @without_backprop
@@ -320,7 +322,7 @@ def test_symbolic_gradients(gradient):
         rate = tf.identity(w)
         return tf.gradients(decay(rate, gradient), [rate])
 
-    close(run(), [-END])
+    assert_close(run(), [-END])
 
 
 @without_backprop
@@ -330,7 +332,7 @@ def test_functions_that_run_eagerly(gradient):
     try:
         with tf.GradientTape() as tape:
             value = tf.function(lambda: decay(w, gradient))()
-        close(tape.gradient(value, w), -END)
+        assert_close(tape.gradient(value, w), -END)
     finally:
         tf.config.run_functions_eagerly(False)
 
@@ -343,7 +345,7 @@ def test_second_derivatives(gradient):
             value = decay(w, gradient)
         first = inner.gradient(value, w)
     if gradient == "backprop":
-        close(outer.gradient(first, w), END)
+        assert_close(outer.gradient(first, w), END)
     else:
         with pytest.raises(NotImplementedError, match="second derivatives.*backprop"):
             outer.gradient(first, w)
@@ -362,7 +364,7 @@ def test_forward_mode(gradient, what):
         return accumulator.jvp(value)
 
     if gradient == "backprop":
-        close(run(), END if what == "state" else -END)
+        assert_close(run(), END if what == "state" else -END)
     else:
         with pytest.raises(NotImplementedError, match="forward-mode.*backprop"):
             run()
@@ -383,7 +385,7 @@ def test_an_assignment_before_the_gradient_by_backprop():
     with tf.GradientTape() as tape:
         value = decay(w, "backprop")
     w.assign(3.0)
-    close(tape.gradient(value, w), -END)
+    assert_close(tape.gradient(value, w), -END)
 
 
 @each
@@ -395,7 +397,7 @@ def test_an_assignment_between_two_solves(gradient):
         coefficient.assign(0.5)
         value += total(lambda t, y: -w * coefficient * y, gradient)
     if gradient == "backprop":
-        close(tape.gradient(value, w), -END - np.exp(-RATE / 2))
+        assert_close(tape.gradient(value, w), -END - np.exp(-RATE / 2))
     else:
         with pytest.raises(tf.errors.InvalidArgumentError, match="assigned after|is lost"):
             tape.gradient(value, w)
@@ -411,7 +413,7 @@ def test_a_function_that_was_traced_without_a_tape(gradient, what):
     with tf.GradientTape() as tape:
         tape.watch(w)
         value = function()
-    close(tape.gradient(value, w), END - RATE * END)
+    assert_close(tape.gradient(value, w), END - RATE * END)
 
 
 # State and foreign code in the dynamics.
@@ -443,8 +445,8 @@ def test_a_variable_that_the_dynamics_assign_and_read(gradient):
         except ValueError:  # Refused.
             return
     right = (unrolled(RATE + 1e-6) - unrolled(RATE - 1e-6)) / 2e-6
-    close(value, unrolled(RATE))
-    close(tape.gradient(value, w), right)
+    assert_close(value, unrolled(RATE))
+    assert_close(tape.gradient(value, w), right)
 
 
 def spectral(gradient):
@@ -470,7 +472,7 @@ def test_spectral_normalization(gradient):
         got = spectral(gradient)
     except ValueError:  # Refused.
         return
-    close(got, spectral("backprop"), rtol=1e-2 if gradient == "adjoint" else 1e-6)
+    assert_close(got, spectral("backprop"), rtol=1e-2 if gradient == "adjoint" else 1e-6)
 
 
 def sine_by(kind):
@@ -522,9 +524,9 @@ def test_python_in_the_dynamics(kind, where, gradient):
     except (LookupError, ValueError, NotImplementedError):
         return  # Refused.
     if where == "state":
-        close(got, (by_scipy(RATE + 1e-4) - by_scipy(RATE - 1e-4)) / 2e-4)
+        assert_close(got, (by_scipy(RATE + 1e-4) - by_scipy(RATE - 1e-4)) / 2e-4)
     else:
-        close(got, 2.0 * RATE * np.sin(1.0))
+        assert_close(got, 2.0 * RATE * np.sin(1.0))
 
 
 @without_backprop
@@ -558,7 +560,7 @@ def test_a_custom_gradient_that_reads_a_variable_in_a_branch(gradient):
 
     with pytest.raises(AttributeError):
         run(closed)
-    close(run(lambda y: told(y, tf.identity(one))), -END)
+    assert_close(run(lambda y: told(y, tf.identity(one))), -END)
 
 
 # Loops, data sets, saved programs.
@@ -579,7 +581,7 @@ def test_three_solves_compiled(gradient):
             value = tf.reduce_sum(y)
         return tape.gradient(value, w)
 
-    close(run(), -6.0 * np.exp(-3.0 * RATE))
+    assert_close(run(), -6.0 * np.exp(-3.0 * RATE))
 
 
 @without_backprop
@@ -596,7 +598,7 @@ def test_a_loop_over_a_data_set(gradient):
             value += tape.gradient(loss, w)
         return value
 
-    close(run(), -3.0 * np.exp(-RATE))
+    assert_close(run(), -3.0 * np.exp(-RATE))
 
 
 @without_backprop
@@ -614,7 +616,7 @@ def test_a_saved_program(gradient, tmp_path):
     loaded = tf.saved_model.load(str(tmp_path))
     with tf.GradientTape() as tape:
         value = loaded(tf.ones([2], f64))
-    close(tape.gradient(value, loaded.w), -END)
+    assert_close(tape.gradient(value, loaded.w), -END)
 
 
 # Keras.
@@ -643,7 +645,7 @@ def test_a_stateless_call(gradient, double):
         tape.watch(kernel)
         outputs, _ = model.stateless_call([kernel], [], np.ones((2, 1)))
         value = tf.reduce_sum(outputs)
-    close(tape.gradient(value, kernel), [[2.0 * np.exp(-0.3)]])
+    assert_close(tape.gradient(value, kernel), [[2.0 * np.exp(-0.3)]])
 
 
 @without_backprop
@@ -654,7 +656,7 @@ def test_a_model_that_is_deleted(gradient, double):
         value = tf.reduce_sum(model(np.ones((2, 1))))
     del layer, model
     gc.collect()
-    close(tape.gradient(value, kernel), [[END]])
+    assert_close(tape.gradient(value, kernel), [[END]])
 
 
 @without_backprop
@@ -664,11 +666,11 @@ def test_trainable_is_toggled(gradient, double):
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(model(np.ones((2, 1))))
     layer.trainable = False
-    close(tape.gradient(value, kernel), [[END]])
+    assert_close(tape.gradient(value, kernel), [[END]])
     with tf.GradientTape() as tape:
         tape.watch(kernel)
         value = tf.reduce_sum(model(np.ones((2, 1))))
-    close(tape.gradient(value, kernel), [[END]])
+    assert_close(tape.gradient(value, kernel), [[END]])
 
 
 def test_a_recurrent_layer_in_the_dynamics(double):
@@ -682,7 +684,7 @@ def test_a_recurrent_layer_in_the_dynamics(double):
         gradients = tape.gradient(value, layer.trainable_variables)
         return np.concatenate([np.ravel(g) for g in gradients])
 
-    close(run("checkpoint"), run("backprop"), rtol=1e-9)
+    assert_close(run("checkpoint"), run("backprop"), rtol=1e-9)
 
 
 AVERAGES = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2}
@@ -717,7 +719,7 @@ def reference(averages):
 )
 def test_training(changed, double):
     right = reference("use_ema" in changed)
-    close(trained("checkpoint", **changed), right, rtol=1e-7)
+    assert_close(trained("checkpoint", **changed), right, rtol=1e-7)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
@@ -726,4 +728,4 @@ def test_times_of_a_call_keep_their_precision(policy):
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, dtype=policy)
     block = tfnode.ODEBlock(layer, SOLVER, dtype=policy)
     outputs = block(tf.ones([1, 1]), times=tf.constant([1000.0, 1001.3]))
-    close(tf.cast(outputs, tf.float32), [[np.exp(-0.5 * 1.3)]], rtol=1e-2)
+    assert_close(tf.cast(outputs, tf.float32), [[np.exp(-0.5 * 1.3)]], rtol=1e-2)
