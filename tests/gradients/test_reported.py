@@ -26,7 +26,7 @@ def variable(value=RATE):
 
 
 def assert_close(got, right, rtol=1e-4):
-    np.testing.assert_allassert_close(np.asarray(got), right, rtol=rtol, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(got), right, rtol=rtol, atol=1e-9)
 
 
 # Parameters.

@@ -37,7 +37,7 @@ def decay(rate, gradient, y0=None):
 
 
 def assert_close(got, right, rtol=1e-4):
-    np.testing.assert_allassert_close(np.asarray(got), right, rtol=rtol, atol=1e-9)
+    np.testing.assert_allclose(np.asarray(got), right, rtol=rtol, atol=1e-9)
 
 
 # Dynamics of one rate `w`, with the derivative of `total` in it.
