@@ -189,8 +189,8 @@ class Problem:
             given = checked(
                 given,
                 tf.reduce_any(tf.not_equal(sizes, sizes[0])),
-                "Independent samples need the same number of rows in every tensor of the state "
-                "and in the times.",
+                "Independent samples need the same number of rows in every tensor of `y0` and in "
+                "the times `t`.",
                 "rows of the times, then of each tensor =",
                 sizes,
             )

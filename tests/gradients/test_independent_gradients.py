@@ -179,8 +179,8 @@ def test_second_derivatives():
                 y0 = tf.ones([2, 1], tf.float64)
                 ys = tfnode.odeint(
                     lambda t, y: -k * y, y0, times, solver=solver, gradient="backprop"
-                )
-            first = inner.gradient(ys[-1], k)
+                )[-1]
+            first = inner.gradient(ys, k)
         return outer.gradient(first, k)
 
     t = times[:, 1:]
