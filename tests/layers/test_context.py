@@ -108,7 +108,7 @@ def test_each_sample_has_its_own_times():
     rates = tf.constant(RATES)
     with tf.GradientTape() as tape:
         tape.watch(rates)
-        y = block(X, times=times, context=rates)
+        y = block(X, times=times, context=rates, training=True)
     elapsed = (times - times[:, :1])[..., None]
     right = X[:, None] * np.exp(-RATES[:, None] * elapsed)
     np.testing.assert_allclose(y, right, rtol=1e-8)

@@ -45,7 +45,7 @@ class SolveCosts:
     def count_forward(self, stats: Any) -> None:
         """Count a forward solve of which these are the `Stats`."""
         for cost, count in zip(FORWARD, (1, *stats)):
-            self._variables[cost].assign_add(tf.cast(count, tf.int64))
+            self._variables[cost].assign_add(tf.reduce_sum(tf.cast(count, tf.int64)))
 
     def numbers(self) -> dict[str, float]:
         """Return the sums by their names."""
