@@ -7,9 +7,10 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from tfnode import gradients, sample_events, solvers
+from tfnode.field.calls import converted
 from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
-from tfnode.problem import Problem, converted
+from tfnode.problem import Problem
 from tfnode.solvers import step_control
 from tfnode.solvers.controller import Solve
 from tfnode.solvers.failure import checked

@@ -1,19 +1,17 @@
 """`odeint`: the one door to the solvers and gradients."""
 
-import contextlib
-import datetime
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfnode import gradients, solvers
+from tfnode.field.calls import converted
 from tfnode.gradients.base import Request
-from tfnode.problem import Problem, converted
-from tfnode.solvers.failure import checked
+from tfnode.problem import Problem
 from tfnode.solvers.foreign import drivable
+from tfnode.times import at_last_times, clocks, rank, times_tensor
 
 
 def odeint(
@@ -130,7 +128,7 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
         wide = tf.float64
         t = tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
     if independent is None:
-        independent = _rank(t) == 2
+        independent = rank(t) == 2
     if not independent:
         times = functools.partial(times_tensor, t)
     else:
@@ -150,52 +148,12 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
     if stack:
         states = [tf.stack(pair) for pair in zip(problem.y0, states)]
     if independent and not stack and not final_only:
-        states = _at_last_times(states, problem.times)
+        states = at_last_times(states, problem.times)
     dtype = problem.time_dtype
     integral = tf.zeros([], dtype)
     if quadratures:
         integral = tf.cast(tf.sign(problem.times[-1]), dtype) * quadratures[0]
     return problem.result(states), integral, stats
-
-
-def times_tensor(t, dtype):
-    """The times as a tensor, checked: at trace time where known, else at run time."""
-    given = _given(t)
-    if given.shape.rank not in (None, 1):
-        raise ValueError(f"The times `t` must be 1-D. Received: t of shape {given.shape}")
-    if given.shape.rank == 1 and given.shape[0] is not None and given.shape[0] < 2:
-        raise ValueError(
-            "`t` must hold at least two times, the first being that of `y0`. "
-            f"Received: t of {given.shape[0]} times"
-        )
-    # Wider times than the state's stay wide while their differences are taken.
-    times = given if given.dtype.size > dtype.size else tf.cast(given, dtype)
-    static = tf.get_static_value(times)
-    steps = times[1:] - times[:-1]
-    if static is not None:
-        steps = static[1:] - static[:-1]
-        if not np.isfinite(static).all() or not ((steps > 0).all() or (steps < 0).all()):
-            raise ValueError(
-                "The times `t` must be finite and strictly increasing or strictly "
-                f"decreasing. Received: t={static}"
-            )
-        return times
-    monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
-    monotonic &= tf.reduce_all(tf.math.is_finite(times)) & (tf.size(times) > 1)
-    # Where nothing can be raised, NaN goes through the solver into states and gradients.
-    return checked(
-        times,
-        ~monotonic,
-        "The times `t` must be at least two, finite and strictly increasing or strictly "
-        "decreasing.",
-        "t =",
-        times,
-        summarize=20,
-    )
-
-
-def _rank(t: Any) -> int | None:
-    return t.shape.rank if tf.is_tensor(t) else np.ndim(t)
 
 
 def _check_independent(solver: Any, gradient: gradients.Gradient, integrand: Any) -> None:
@@ -215,88 +173,3 @@ def _check_independent(solver: Any, gradient: gradients.Gradient, integrand: Any
             "Regularizers along the path need steps that the batch shares. Give times of shape "
             "(n,), without `independent`, or no regularizers."
         )
-
-
-def clocks(t: Any, dtype: tf.DType) -> tf.Tensor:
-    """Return the times of independent samples, checked: `(n,)` for all, or `(batch, n)`."""
-    if _rank(t) != 2:
-        return times_tensor(t, dtype)
-    given = _given(t)
-    if given.shape[1] is not None and given.shape[1] < 2:
-        raise ValueError(
-            "`t` of shape (batch, n) must hold at least two times for each sample, the first being "
-            f"that of `y0`. Received: t of shape {given.shape}"
-        )
-    times = given if given.dtype.size > dtype.size else tf.cast(given, dtype)
-    static = tf.get_static_value(times)
-    expected = (
-        "The times `t` of each sample must be finite and strictly increasing or strictly "
-        "decreasing, but for the last one, which may be repeated at the end."
-    )
-    valid = _rows_are_valid(times if static is None else static)
-    if static is None:
-        times = checked(times, ~tf.reduce_all(valid), expected, "t =", times, summarize=20)
-    elif not valid.numpy().all():
-        row = int(np.argmin(valid))
-        raise ValueError(f"{expected} Received: t={static[row]} for sample {row}")
-    places = _last_places(times)
-    # Repeated times have no gradients of their own.
-    return times if places is None else tf.gather(times, places, batch_dims=1)
-
-
-def _rows_are_valid(times: Any) -> tf.Tensor:
-    with tf.init_scope() if isinstance(times, np.ndarray) else contextlib.nullcontext():
-        steps = times[:, 1:] - times[:, :-1]
-        direction = tf.sign(times[:, -1:] - times[:, :1])
-        # After a step of length zero there are no others.
-        following = tf.concat([steps[:, 1:], tf.zeros_like(steps[:, :1])], 1)
-        fine = (steps * direction > 0.0) | (tf.equal(steps, 0.0) & tf.equal(following, 0.0))
-        return tf.reduce_all(fine, 1) & tf.reduce_all(tf.math.is_finite(times), 1)
-
-
-def _last_places(times: tf.Tensor) -> tf.Tensor | None:
-    """Return for each time the index of the first that equals it, `(batch, n)`.
-
-    `None` where it is known that no sample repeats its last time.
-    """
-    static = tf.get_static_value(times)
-    if static is not None and (static[:, 1:] != static[:, :-1]).all():
-        return None
-    last = tf.math.count_nonzero(times[:, 1:] - times[:, :-1], 1, dtype=tf.int32)
-    return tf.minimum(tf.range(tf.shape(times)[1]), last[:, tf.newaxis])
-
-
-def _at_last_times(states: list, times: tf.Tensor) -> list:
-    """Return the states `(n, batch, ...)`, where the last time is repeated those there."""
-    places = _last_places(times)
-    if places is None:
-        return states
-    places = tf.transpose(places)
-    samples = tf.range(tf.shape(places)[1]) + tf.zeros_like(places)
-    index = tf.stack([places, samples], 2)
-    return [tf.ensure_shape(tf.gather_nd(x, index), x.shape) for x in states]
-
-
-def _given(t: Any) -> tf.Tensor:
-    """Return the times as a float tensor in its own dtype."""
-    try:
-        # Lists are float32 to TensorFlow, which loses digits.
-        given = tf.convert_to_tensor(t if tf.is_tensor(t) else _numbers(t))
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "The times `t` must be real numbers. Turn dates into the time since the first of "
-            "them, for example by `(dates - dates[0]) / np.timedelta64(1, 'D')`. "
-            f"Received: t={t}"
-        ) from error
-    if not given.dtype.is_floating:
-        raise TypeError(f"The times `t` must be floats. Received: dtype={given.dtype.name}")
-    return given
-
-
-def _numbers(t: Any) -> np.ndarray:
-    dates = np.asarray(t).dtype.kind in "mM" or any(
-        isinstance(x, (datetime.date, datetime.timedelta)) for x in np.ravel(np.asarray(t))[:1]
-    )
-    if dates:
-        raise TypeError("dates have no unit that the dynamics could know")
-    return np.asarray(t, np.float64)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfnode import checks, solvers
-from tfnode.field_sources import value_of
+from tfnode.field.sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.reconstruction import ReconstructionCheck, relative_distance

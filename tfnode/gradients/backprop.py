@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode.field_sources import value_of
+from tfnode.field.sources import value_of
 from tfnode.gradients.base import Gradient, Request
 from tfnode.gradients.refusal import refuse_python
 from tfnode.gradients.tapes import cut, recorded

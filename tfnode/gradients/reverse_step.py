@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from tfnode.field_sources import value_of
+from tfnode.field.sources import value_of
+from tfnode.field.vector_field import BoundField
 from tfnode.gradients.tapes import gradients_or_zeros, inner, recorded
 from tfnode.solvers.stages import add, dense_slopes, expand, increment, stage_time
-from tfnode.vector_field import BoundField
 
 
 def _stage(y, row, h, ks):

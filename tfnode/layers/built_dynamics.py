@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.problem import Problem, caller, converted
+from tfnode.field.calls import caller, converted
+from tfnode.problem import Problem
 
 
 def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dtype: str) -> None:

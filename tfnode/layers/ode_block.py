@@ -12,10 +12,10 @@ from keras.src.backend import AutocastScope
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
+from tfnode.field.calls import caller, converted
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over
 from tfnode.layers.solve_costs import BACKWARD, FORWARD, SolveCosts
-from tfnode.problem import caller, converted
 
 
 @keras.saving.register_keras_serializable("tfnode")

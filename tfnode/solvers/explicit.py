@@ -97,17 +97,15 @@ class Embedded(RungeKutta):
         step_size: float | None = None,
         on_failure: str = "raise",
     ):
-        control = ErrorControl(rtol, atol, first_step, max_steps)
+        control = ErrorControl(rtol, atol, first_step, max_steps, on_failure)
         fixed = num_steps is not None or step_size is not None
-        if fixed and control.get_config() != ErrorControl().get_config():
+        if fixed and control.get_config() != ErrorControl(on_failure=on_failure).get_config():
             raise ValueError(
                 "Fixed steps control no error: give `num_steps` or `step_size`, or else `rtol`, "
                 "`atol`, `first_step` and `max_steps`. Received: "
                 f"num_steps={num_steps}, step_size={step_size}, {control.get_config()}"
             )
         steps = FixedSteps(num_steps, step_size, on_failure)
-        if not fixed:
-            control = ErrorControl(rtol, atol, first_step, max_steps, on_failure)
         super().__init__(steps if fixed else control)
         self.rtol, self.atol = control.rtol, control.atol
         self.first_step, self.max_steps = control.first_step, control.max_steps

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode import field_checks
-from tfnode.field_scopes import Watching, is_seed
-from tfnode.field_sources import is_continuous, is_variable, sources_of
+from tfnode.field import checks
+from tfnode.field.scopes import Watching, is_seed
+from tfnode.field.sources import is_continuous, is_variable, sources_of
 from tfnode.solvers.rows import Rows, take
 
 
@@ -76,24 +76,24 @@ class VectorField:
             # Now with the seeds of this solve, and with the variables that the first trace made.
             traced, scope = _trace(function, signature, self.seeds)
         updated = [v for v, _ in scope.updated.values() if not is_seed(v)]
-        field_checks.refuse_batch_normalization(updated)
+        checks.refuse_batch_normalization(updated)
         self._function = traced
         self._trace_again = lambda size: _trace(function, signature_of((size,)), self.seeds)
         self._own = len(own)
         self.reads = [*own, *traced.captured_inputs]
-        before = field_checks.ancestors(traced.graph.outputs)
+        before = checks.ancestors(traced.graph.outputs)
         captures = [x.op.name in before for x in traced.graph.internal_captures]
         matters = [True] * len(own) + captures
         used = {id(x) for x, matter in zip(self.reads, matters) if matter}
-        field_checks.refuse_feedback(updated, used, before, scope)
-        field_checks.refuse_assignments(traced.graph, captures)
+        checks.refuse_feedback(updated, used, before, scope)
+        checks.refuse_assignments(traced.graph, captures)
         self.sources = sources_of(self.reads, matters, traced.graph.variables, scope.frozen)
         self.handles = [i for i, x in enumerate(self.reads) if matters[i] and is_variable(x)]
         self.lists = [x for x in self.reads if x.dtype == tf.variant]
         self.dtypes = {x.dtype for op in traced.graph.get_operations() for x in op.outputs}
-        operations = field_checks.operations_of(traced.graph)
-        field_checks.refuse_random_operations(operations)
-        self.python = field_checks.python_calls(traced.graph, operations)
+        operations = checks.operations_of(traced.graph)
+        checks.refuse_random_operations(operations)
+        self.python = checks.python_calls(traced.graph, operations)
         self.updates = bool(updated)
         self._values = list(scope.values.values())
         self.variables = [v for v in scope.read.values() if not is_seed(v)]
