@@ -11,7 +11,7 @@ from tfnode.field.calls import converted
 from tfnode.gradients.base import Request
 from tfnode.problem import Problem
 from tfnode.solvers.foreign import drivable
-from tfnode.times import at_last_times, clocks, rank, times_tensor
+from tfnode.times import at_last_times, clocks, rank, stacked, times_tensor
 
 
 def odeint(
@@ -22,6 +22,7 @@ def odeint(
     solver: Any = "dopri5",
     gradient: Any = None,
     independent: bool | None = None,
+    step_times: Any = None,
     return_stats: bool = False,
     **options: Any,
 ) -> Any:
@@ -45,6 +46,9 @@ def odeint(
             norm. The samples are on the first axis of every tensor in `y0`, and `func` gets `t` of
             shape `(batch,)`. `None` means "where `t` is 2-D"; True gives every sample its own
             steps at shared times, too.
+        step_times: Times at which the dynamics jump or kink, in any order, `(k,)`; or `(batch, k)`
+            where the samples are independent. A step ends on each of them, and the dynamics are
+            evaluated on the side of the step. Those outside of the interval count for nothing.
         return_stats: Whether to return the cost of the solve too.
         **options: Arguments of the solver beside its name: `rtol`, `atol`, `num_steps`,
             `step_size`, `max_steps` and the others that it has.
@@ -84,7 +88,8 @@ def odeint(
     """
     solver = solvers.for_solve(solver, **options)
     gradient = gradients.get(gradient, solver)
-    states, _, stats = solve(func, y0, t, solver, gradient, independent=independent)
+    options = {"independent": independent, "step_times": step_times}
+    states, _, stats = solve(func, y0, t, solver, gradient, **options)
     return (states, stats) if return_stats else states
 
 
@@ -99,11 +104,13 @@ def solve(
     counters: tuple = (),
     integrand: Callable | None = None,
     independent: bool | None = None,
+    step_times: Any = None,
 ) -> tuple[Any, tf.Tensor, Any]:
     """Solve as `odeint` does, for layers.
 
     Args:
-        func, y0, t: As in `odeint`.
+        func, y0, t, independent, step_times: As in `odeint`. With step times all states are
+            returned.
         solver, gradient: Instances.
         final_only: Whether to return the state at the last time alone, without the time
             axis. Nothing is stored for the others.
@@ -116,17 +123,14 @@ def solve(
         `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
         is no integrand.
     """
-    options = final_only, counters, integrand, independent
+    options = final_only, counters, integrand, independent, step_times
     return _solve(converted(func), y0, t, solver, gradient, *options)
 
 
 @tf.autograph.experimental.do_not_convert
-def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, independent):
+def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, independent, step_times):
     gradient.check(solver)
-    if isinstance(t, (list, tuple)) and any(tf.is_tensor(x) for x in t):
-        # NumPy, which takes other lists, would lose the gradients in the tensors.
-        wide = tf.float64
-        t = tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
+    t, step_times = stacked(t), stacked(step_times)
     if independent is None:
         independent = rank(t) == 2
     if not independent:
@@ -134,12 +138,12 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
     else:
         _check_independent(solver, gradient, integrand)
         times = functools.partial(clocks, t)
-    problem = Problem(func, y0, times, integrand, independent)
+    problem = Problem(func, y0, times, integrand, independent, step_times)
     # Of two times only the last takes solving.
-    stack = problem.times.shape[-1] == 2 and not final_only
+    stack = problem.times.shape[-1] == 2 and not final_only and step_times is None
     request = Request(
         solver=drivable(solver),
-        time_gradient=tf.is_tensor(t),
+        time_gradient=tf.is_tensor(t) or tf.is_tensor(step_times),
         final_only=final_only or stack,
         counters=counters,
     )
@@ -147,8 +151,11 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
     states, quadratures = outputs[: len(problem.y0)], outputs[len(problem.y0) :]
     if stack:
         states = [tf.stack(pair) for pair in zip(problem.y0, states)]
+    requested = problem.times
+    if step_times is not None:
+        states, requested = problem.requested(states)
     if independent and not stack and not final_only:
-        states = at_last_times(states, problem.times)
+        states = at_last_times(states, requested)
     dtype = problem.time_dtype
     integral = tf.zeros([], dtype)
     if quadratures:

@@ -12,6 +12,7 @@ from tfnode.field.scopes import PinnedSeeds
 from tfnode.field.vector_field import VectorField
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
+from tfnode.step_times import Pieces, merged
 
 
 class Problem:
@@ -27,13 +28,17 @@ class Problem:
             `y0`. Where the samples are independent, `(n,)` or `(batch, n)`.
         integrand: As in `tfnode.integrate.solve`.
         independent: Whether every sample has its own clock.
+        step_times: Times on which a step must end, as in `tfnode.odeint`; `None` for no others.
 
     Attributes:
         y0: List of tensors, the state at `times[0]`.
         quadratures: List of tensors, zeros like the integrands: the state never depends on
             them, so that they have no part in the error that an adaptive solver controls.
         time_dtype: The dtype of the times that the dynamics get.
-        times: The time elapsed since the first of `t`: 1-D, or `(batch, n)`.
+        times: The time elapsed since the first of `t`: 1-D, or `(batch, n)`. The step times are
+            among them.
+        places: The positions of the times of `t`, see `Merged`; `None` where they are all.
+        stops: As in `Solve`.
         origin: The first of `t`: a scalar, or `(batch,)`.
         vector_field: The traced `VectorField`.
         drop: Whether evaluations may leave out samples, a boolean or a boolean scalar.
@@ -51,6 +56,7 @@ class Problem:
         t: Callable,
         integrand: Callable | None = None,
         independent: bool = False,
+        step_times: Any = None,
     ):
         self._call = caller(func)
         self._integrand = integrand
@@ -66,11 +72,17 @@ class Problem:
         # One row for each sample: whoever adds to it, a context say, has it gathered.
         self._own: list = []
         self.drop: Any = False
+        given = t(self.time_dtype)
         if independent:
-            self._set_clocks(t(self.time_dtype))
+            given = self._by_sample(given)
+        self.places, self.stops = None, None
+        if step_times is not None:
+            given, self.places, self.stops = merged(given, step_times)
+        self._set_times(given)
+        if independent:
+            self._own = self._clock
             self._trace_samples()
         else:
-            self._set_times(t(self.time_dtype))
             self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
 
     def field(
@@ -96,20 +108,43 @@ class Problem:
 
     def caller_time(self, t: tf.Tensor, *own: tf.Tensor) -> tf.Tensor:
         """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
-        if self._origin is not None:
-            origin, earliest, latest = own or (self._origin, self._earliest, self._latest)
-            # Rounding must not leave the interval, where the dynamics need not be defined.
-            t = tf.clip_by_value(origin + t, earliest, latest)
-        return tf.cast(t, self.time_dtype)
+        clock = own or self._clock
+        if not clock:
+            return tf.cast(t, self.time_dtype)
+        origin, *bounds = clock
+        if self.stops is not None:
+            return Pieces(*bounds).clip(t, tf.cast(origin + t, self.time_dtype))
+        # Rounding must not leave the interval, where the dynamics need not be defined.
+        return tf.cast(tf.clip_by_value(origin + t, *bounds), self.time_dtype)
 
     @property
     def origin(self) -> tf.Tensor:
-        return tf.zeros_like(self.times[..., 0]) if self._origin is None else self._origin
+        return self._clock[0] if self._clock else tf.zeros_like(self.times[..., 0])
 
     def pack(self, y: Sequence[tf.Tensor]) -> Any:
         """Return the list as the structure of the state, in its dtypes."""
         y = [tf.cast(x, d) for x, d in zip(y, self._dtypes)]
         return tf.nest.pack_sequence_as(self._structure, y)
+
+    def requested(self, states: list) -> tuple[list, tf.Tensor]:
+        """Return the states and the times elapsed, at the requested times without step times.
+
+        Args:
+            states: List of tensors, stacked over `times`.
+        """
+        if self.times.shape.rank == 1:
+            # With `batch_dims` the gradient of a gather is dense.
+            states = [
+                tf.gather(x[tf.newaxis], self.places[tf.newaxis], batch_dims=1)[0] for x in states
+            ]
+            return states, tf.gather(self.times, self.places)
+        places = tf.transpose(self.places)
+        samples = tf.range(tf.shape(places)[1]) + tf.zeros_like(places)
+        index = tf.stack([places, samples], 2)
+        states = [
+            tf.ensure_shape(tf.gather_nd(x, index), [places.shape[0], *x.shape[1:]]) for x in states
+        ]
+        return states, tf.gather(self.times, self.places, batch_dims=1)
 
     def result(self, y: Sequence[tf.Tensor]) -> Any:
         """Return `pack` for the caller, checked: a state may be too large for its own dtype."""
@@ -126,19 +161,28 @@ class Problem:
         )
 
     def _set_times(self, given: tf.Tensor) -> None:
+        """Set the times of the solver, and the clock: what turns them into those of the caller.
+
+        The clock is empty where they are the same. Else it holds the first time, then the
+        earliest and the latest one or, with step times, the `Pieces`.
+        """
         static = tf.get_static_value(given)
-        if static is not None and static[0] == 0.0:
-            self.times, self._origin = given, None
+        if self.stops is None and static is not None and not static[..., 0].any():
+            self.times, self._clock = given, []
             return
         # Times that are wider than the state stay so.
-        self.times, self._origin = given - given[0], given[0]
-        several = given.shape[0] != 1
-        infinity = tf.constant(math.inf, given.dtype)
-        self._earliest = tf.minimum(given[0], given[-1]) if several else -infinity
-        self._latest = tf.maximum(given[0], given[-1]) if several else infinity
+        start, end = given[..., 0], given[..., -1]
+        self.times = given - given[..., :1]
+        if self.stops is not None:
+            self._clock = [start, *Pieces.between(given, self.time_dtype)]
+        elif given.shape[-1] == 1:
+            infinity = tf.constant(math.inf, given.dtype)
+            self._clock = [start, -infinity, infinity]
+        else:
+            self._clock = [start, tf.minimum(start, end), tf.maximum(start, end)]
 
-    def _set_clocks(self, given: tf.Tensor) -> None:
-        """Set the times of every sample, and make the shapes of the batch agree."""
+    def _by_sample(self, given: tf.Tensor) -> tf.Tensor:
+        """Return the times of every sample, and make the shapes of the batch agree."""
         batch = tf.TensorShape([given.shape[0] if given.shape.rank == 2 else None])
         for y in self.y0:
             if y.shape.rank == 0:
@@ -169,13 +213,7 @@ class Problem:
         given.set_shape([batch[0], given.shape[1]])
         for y in self.y0:
             y.set_shape([batch[0], *y.shape[1:]])
-        static = tf.get_static_value(given)
-        self._origin, self.times = None, given
-        if static is None or (static[:, 0] != 0.0).any():
-            start, end = given[:, 0], given[:, -1]
-            self.times, self._origin = given - start[:, tf.newaxis], start
-            self._earliest, self._latest = tf.minimum(start, end), tf.maximum(start, end)
-            self._own = [self._origin, self._earliest, self._latest]
+        return given
 
     def _trace_samples(self) -> None:
         """Trace the dynamics for batches of any size, or else for this one alone."""

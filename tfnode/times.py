@@ -15,9 +15,18 @@ def rank(t: Any) -> int | None:
     return t.shape.rank if tf.is_tensor(t) else np.ndim(t)
 
 
+def stacked(t: Any) -> Any:
+    """Return a list with tensors in it as one tensor, and anything else as it is."""
+    if not isinstance(t, (list, tuple)) or not any(tf.is_tensor(x) for x in t):
+        return t
+    # NumPy, which takes other lists, would lose the gradients in the tensors.
+    wide = tf.float64
+    return tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
+
+
 def times_tensor(t: Any, dtype: tf.DType) -> tf.Tensor:
     """Return the times as a tensor, checked: at trace time where known, else at run time."""
-    given = _given(t)
+    given = given_times(t)
     if given.shape.rank not in (None, 1):
         raise ValueError(f"The times `t` must be 1-D. Received: t of shape {given.shape}")
     if given.shape.rank == 1 and given.shape[0] is not None and given.shape[0] < 2:
@@ -55,7 +64,7 @@ def clocks(t: Any, dtype: tf.DType) -> tf.Tensor:
     """Return the times of independent samples, checked: `(n,)` for all, or `(batch, n)`."""
     if rank(t) != 2:
         return times_tensor(t, dtype)
-    given = _given(t)
+    given = given_times(t)
     if given.shape[1] is not None and given.shape[1] < 2:
         raise ValueError(
             "`t` of shape (batch, n) must hold at least two times for each sample, the first being "
@@ -111,19 +120,19 @@ def at_last_times(states: list, times: tf.Tensor) -> list:
     return [tf.ensure_shape(tf.gather_nd(x, index), x.shape) for x in states]
 
 
-def _given(t: Any) -> tf.Tensor:
-    """Return the times as a float tensor in its own dtype."""
+def given_times(t: Any, name: str = "t") -> tf.Tensor:
+    """Return the times as a float tensor in its own dtype, or raise `TypeError`."""
     try:
         # Lists are float32 to TensorFlow, which loses digits.
         given = tf.convert_to_tensor(t if tf.is_tensor(t) else _numbers(t))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            "The times `t` must be real numbers. Turn dates into the time since the first of "
+            f"The times `{name}` must be real numbers. Turn dates into the time since the first of "
             "them, for example by `(dates - dates[0]) / np.timedelta64(1, 'D')`. "
-            f"Received: t={t}"
+            f"Received: {name}={t}"
         ) from error
     if not given.dtype.is_floating:
-        raise TypeError(f"The times `t` must be floats. Received: dtype={given.dtype.name}")
+        raise TypeError(f"The times `{name}` must be floats. Received: dtype={given.dtype.name}")
     return given
 
 

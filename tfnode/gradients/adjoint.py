@@ -121,7 +121,7 @@ class _BackwardSolve:
         reached = tf.where(failed, tf.zeros_like(reached[0]), reached[0]), reached[1]
         stats, lost = self.check.judged(stats, reached)
         lost |= failed
-        first = -self._rate(times[0], self.solved.y0, adjoint, self.q_bar)
+        first = -self._rate(self._after(0), self.solved.y0, adjoint, self.q_bar)
         if not request.final_only:
             adjoint = [a + c[0] for a, c in zip(adjoint, cotangents)]
         if request.time_gradient:
@@ -153,6 +153,16 @@ class _BackwardSolve:
             return tf.zeros([], self.times.dtype)
         return inner([*adjoint, *q_bar], self._field(t, y), self.times.dtype)
 
+    def _before(self, i: Any) -> tf.Tensor:
+        """Return the time before which the dynamics are those of the step to time `i`."""
+        t, first = tf.gather(self.times, i), self.times[0]
+        return t if self.solved.stops is None else tf.math.nextafter(t, first)
+
+    def _after(self, i: Any) -> tf.Tensor:
+        """Return the same on the other side."""
+        t, last = tf.gather(self.times, i), self.times[-1]
+        return t if self.solved.stops is None else tf.math.nextafter(t, last)
+
     def _segment(self, span, y, adjoint, g, goal, first_step) -> tuple:
         """Solve over one interval, and compare the state at its end with the stored one."""
         result = self.solver.integrate(
@@ -163,6 +173,8 @@ class _BackwardSolve:
             final_only=True,
             first_step=first_step,
             caller=self.caller,
+            # There are no others between two times.
+            stops=None if self.solved.stops is None else tf.ones([2], tf.int32),
         )
         found = result.states[: self.size]
         step = first_step if result.step is None else result.step
@@ -176,7 +188,8 @@ class _BackwardSolve:
         cotangents = self.cotangents
         count = tf.shape(times)[0] - 1
         start = [x[-1] for x in (*states, *cotangents)]
-        span = times[-2] - times[-1]
+        # With stops the last two times may be the same.
+        span = (times[-2] if self.solved.stops is None else times[0]) - times[-1]
         step, spent = solver.initial_step(self._augmented, times[-1], start, span)
 
         def body(i, adjoint, g, stats, worst, rates, step):
@@ -184,7 +197,12 @@ class _BackwardSolve:
             arriving = [tf.gather(c, i) for c in cotangents]
             is_last = tf.equal(i, count)
             q_bar = [tf.where(is_last, a, tf.zeros_like(a)) for a in self.q_bar]
-            rates = rates.write(i - 1, self._rate(t, y, arriving, q_bar))
+            rate = self._rate(self._before(i), y, arriving, q_bar)
+            if self.solved.stops is not None:
+                # A jump of the dynamics at this time moves with it.
+                rate += self._rate(self._before(i), y, adjoint, q_bar)
+                rate -= self._rate(self._after(i), y, adjoint, q_bar)
+            rates = rates.write(i - 1, rate)
             jumped = [a + c for a, c in zip(adjoint, arriving)]
             span = tf.stack([t, tf.gather(times, i - 1)])
             goal = [tf.gather(s, i - 1) for s in states]

@@ -60,6 +60,7 @@ class Backprop(Gradient):
             final_only=request.final_only,
             steps=steps,
             drop=problem.drop,
+            stops=problem.stops,
         )
         outputs = [*trajectory.states, *trajectory.quadratures]
         values = [value_of(s) for _, s in problem.vector_field.sources]
@@ -82,6 +83,7 @@ def _accepted_steps(problem: Problem, request: Request) -> Steps:
             final_only=request.final_only,
             max_states=2,
             drop=problem.drop,
+            stops=problem.stops,
         )
     with tf.control_dependencies(trajectory.states[:1]):
         # The error of a failed solve comes before any gradient.

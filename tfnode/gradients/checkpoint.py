@@ -138,7 +138,7 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
         by_t, by_h, times_bar = rates
         lands = dense is None and not final_only
         times_bar += solver.controller.times_gradient(
-            times, record, steps, by_t.stack(), by_h.stack(), lands
+            times, record, steps, by_t.stack(), by_h.stack(), lands, solved.stops
         )
     taken = steps
     if samples:

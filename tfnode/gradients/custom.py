@@ -26,7 +26,7 @@ class Solved(NamedTuple):
         origin: Scalar, the caller's time at the solver's time 0.
         trajectory: The `Trajectory`.
         request: The `Request`.
-        drop: As in `Problem`.
+        drop, stops: As in `Problem`.
     """
 
     field: BoundField
@@ -36,6 +36,7 @@ class Solved(NamedTuple):
     trajectory: Trajectory
     request: Request
     drop: Any = False
+    stops: tf.Tensor | None = None
 
 
 def solve(
@@ -74,6 +75,7 @@ def solve(
         before = [value_of(reads[i]) for i in field.handles]
         counters = [_of_this_graph(v.handle) for v in request.counters]
         forward = problem.field if field.updates else field.bind(reads)
+        stops = None if problem.stops is None else _of_this_graph(problem.stops)
         with unrecorded(solver):
             trajectory = solver.integrate(
                 recorded(forward),
@@ -83,6 +85,7 @@ def solve(
                 quadratures=problem.quadratures,
                 final_only=request.final_only,
                 drop=problem.drop,
+                stops=stops,
                 **({} if max_states is None else {"max_states": max_states}),
             )
         results = [*trajectory.states, *trajectory.quadratures]
@@ -105,6 +108,7 @@ def solve(
                 tf.nest.map_structure(_here, trajectory),
                 request,
                 _here(drop),
+                _here(stops),
             )
             arriving, factor = _solvable(cotangents, tf.float16 in field.dtypes)
             with unrecorded(solver):

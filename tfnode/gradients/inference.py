@@ -18,5 +18,6 @@ class Inference(Gradient):
             final_only=request.final_only,
             caller=Caller(problem.origin),
             drop=problem.drop,
+            stops=problem.stops,
         )
         return list(trajectory.states), trajectory.stats

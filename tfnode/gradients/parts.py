@@ -10,6 +10,7 @@ from tfnode.gradients.reverse_step import Outputs, SampleOutputs
 from tfnode.solvers.failure import nan_where
 from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.stages import expand
+from tfnode.solvers.stops import inside
 
 
 def _step_end(solved: custom.Solved, n: tf.Tensor) -> tf.Tensor:
@@ -34,13 +35,19 @@ class Part:
             self.rows = chosen(active, solved.drop, trajectory.failed)
 
     def clock(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the time at which the step begins, its size, and the time at its end."""
+        """Return the time at which the step begins, its size, and the time at its end.
+
+        With stops the two times are those of the evaluations, see `inside`.
+        """
         record = self.solved.trajectory.record
         clock = tf.gather(record.t, self.n), tf.gather(record.h, self.n)
         t, h, end = *clock, _step_end(self.solved, self.n)
+        if self.rows is not None:
+            end = tf.where(tf.equal(h, 0.0), t, end)
+        if self.solved.stops is not None:
+            t, end = inside(t, end)
         if self.rows is None:
             return t, h, end
-        end = tf.where(tf.equal(h, 0.0), t, end)
         return take(t, self.rows), tf.gather(h, self.rows.own), take(end, self.rows)
 
     def outputs(self, cotangents: list, t: tf.Tensor, h: tf.Tensor) -> Outputs:

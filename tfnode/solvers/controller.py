@@ -17,7 +17,8 @@ class Solve(NamedTuple):
     """A solve, as its controller sees it; see `Solver.integrate`.
 
     `times` of shape `(batch, n)` give every sample its own clock, in `SamplePace` and
-    `SampleFixedPace`.
+    `SampleFixedPace`. `stops`, an int32 tensor like `times`, has for each time the position of the
+    first one from there on that a step must not pass, but end on; `None` where no step must.
     """
 
     tableau: ButcherTableau
@@ -26,6 +27,7 @@ class Solve(NamedTuple):
     final_only: bool = False
     first_step: tf.Tensor | None = None
     drop: Any = False
+    stops: tf.Tensor | None = None
 
 
 class End(NamedTuple):
@@ -170,6 +172,7 @@ class Controller(abc.ABC):
         t_bar: tf.Tensor,
         h_bar: tf.Tensor,
         lands: bool,
+        stops: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Return the gradient in the times, from those in the steps of a recorded solve.
 
@@ -179,6 +182,7 @@ class Controller(abc.ABC):
             steps: int32 scalar, the number of steps.
             t_bar, h_bar: Tensors like `record.t` and `record.h`, the gradients in them.
             lands: Whether the steps land on every requested time.
+            stops: As in `Solve`.
         """
 
 

@@ -11,6 +11,7 @@ from tfnode.solvers.failure import Caller, finite
 from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stages import add, dense_weights, expand, increment, stages
+from tfnode.solvers.stops import at, inside
 from tfnode.solvers.trajectory import Stats, Steps
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class ErrorPace(Pace):
         self.most = self.total = control.max_steps
         self.span = times[..., -1] - times[..., 0]
         self.evaluations: Any = 0
+        self.shortest = "the step is below the resolution of time"
+        if control.min_step is not None:
+            self.shortest = "the error is too large in a step of the size `min_step` or less"
 
     def last(self) -> tf.Tensor:
         """Return the last time.
@@ -49,13 +53,19 @@ class ErrorPace(Pace):
 
     def start(self, y: State, q: State) -> Progress:
         t, field, h = self.solve.times[..., 0], self.solve.field, self.solve.first_step
-        derivative, self.evaluations = field(t, y), 1
+        derivative, self.evaluations = field(self.first_time(), y), 1
         if h is None:
             order = self.solve.tableau.order
             h, spent = self.control.initial_step(order, field, t, y, self.span, derivative[0])
             self.evaluations += spent
         clock = tf.stack([t, h, tf.ones_like(t)])
         return Progress(y, q, derivative, clock, tf.constant([0, 0, 1]))
+
+    def first_time(self) -> tf.Tensor:
+        """Return the time of the first evaluation."""
+        times = self.solve.times
+        first = times[..., 0]
+        return first if self.solve.stops is None else tf.math.nextafter(first, times[..., -1])
 
     def leg(self, index: Any, now: Progress) -> None:
         return None
@@ -68,6 +78,8 @@ class ErrorPace(Pace):
         if self.solve.tableau.dense is None and not self.solve.final_only:
             # Unlike a gather, a slice has a dense gradient.
             end = tf.slice(self.solve.times, [now.reached], [1])[0]
+        elif self.solve.stops is not None:
+            end = tf.slice(self.solve.times, [at(self.solve.stops, now.reached)], [1])[0]
         return self.step_towards(end, now, self.direction, self.solve.field)
 
     def step_towards(
@@ -79,23 +91,33 @@ class ErrorPace(Pace):
         lands = now.h >= remaining * (1.0 - 1e-3)
         t = tf.where(lands, end, now.t + direction * now.h)
         h = t - now.t
-        ks, qs = stages(tableau.rows, field, now.t, now.y, h, first=now.derivative, end=t)
+        edges = (now.t, t) if self.solve.stops is None else inside(now.t, t)
+        ks, qs = stages(tableau.rows, field, edges[0], now.y, h, now.derivative, edges[1])
         y = add(now.y, increment(tableau.b, h, ks))
         error = increment(tableau.error_weights, h, ks)
         ratio = step_control.ratio(error, now.y, y, self.control.rtol, self.control.atol, h)
-        accept = self.accepts(ratio)
+        accept = self.accepts(ratio, h)
         q = add(now.q, increment(tableau.b, h, qs)) if now.q else now.q
         if tableau.first_same_as_last:
             last = (ks[-1], qs[-1])
         else:
             any_accepted = tf.reduce_any(accept) if accept.shape.rank else accept
-            last = tf.cond(any_accepted, lambda: field(t, y), lambda: now.derivative)
+            last = tf.cond(any_accepted, lambda: field(edges[1], y), lambda: now.derivative)
             ks = [*ks, last[0]]
+        if self.solve.stops is not None:
+            # Beyond a stop the dynamics may be others.
+            beyond = tf.math.nextafter(t, t + direction)
+            landed = accept & lands & tf.not_equal(h, 0.0)
+            fresh = tf.cond(tf.reduce_any(landed), lambda: field(beyond, y), lambda: last)
+            last = tf.nest.map_structure(lambda a, b: where(landed, a, b), fresh, last)
         return Trial(now.t, t, h, y, q, ks, last, ratio, accept, lands)
 
-    def accepts(self, ratio: tf.Tensor) -> tf.Tensor:
-        """Return whether a step is accepted whose error is `ratio` times the tolerance."""
-        return ratio <= 1.0  # NaN is not.
+    def accepts(self, ratio: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+        """Return whether a step of size `h` is accepted whose error is `ratio` tolerances."""
+        accept = ratio <= 1.0  # NaN is not.
+        if self.control.at_min_step == "accept":
+            accept |= tf.math.is_finite(ratio) & self.control.is_smallest(tf.abs(h))
+        return accept
 
     def output(self, now: Progress, trial: Trial, arrays: list) -> tuple[tf.Tensor, list]:
         if self.solve.final_only:
@@ -132,7 +154,8 @@ class ErrorPace(Pace):
         size = tf.where(accept & trial.lands, tf.maximum(size, now.h), size)
         resolution = 8.0 * step_control.epsilon(dtype) * tf.maximum(tf.abs(now.t), tf.abs(trial.t))
         nothing = tf.where(tf.math.is_finite(ratio), tf.zeros_like(size), math.nan)
-        size = tf.where(~accept & (size <= resolution), nothing, size)
+        too_small = (size <= resolution) | self.control.is_smallest(tf.abs(trial.h))
+        size = tf.where(~accept & too_small, nothing, self.control.bounded(size))
         control = tf.stop_gradient(tf.stack([size, tf.where(accept, ratio, now.ratio)]))
         step = tf.cast(accept, tf.int32)
 
@@ -147,12 +170,24 @@ class ErrorPace(Pace):
             counts=tf.stack([now.accepted + step, now.rejected + 1 - step, reached]),
         )
 
+    def stops_reached(self, now: Progress) -> tf.Tensor:
+        """Return on how many stops a step has landed."""
+        times, stops = self.solve.times, self.solve.stops
+        landed = tf.not_equal(times[..., 1:], times[..., :-1])  # Several may be the same.
+        if self.solve.tableau.dense is not None:
+            targets = tf.gather(times, stops, batch_dims=times.shape.rank - 1)
+            landed &= tf.equal(targets, times)[..., 1:]
+        landed &= tf.range(1, tf.shape(times)[-1]) < now.reached[..., tf.newaxis]
+        return tf.math.count_nonzero(landed, -1, dtype=tf.int32)
+
     def finish(self, now: Progress, caller: Caller) -> End:
         tableau, tried = self.solve.tableau, now.accepted + now.rejected
         evaluations = self.evaluations + tried * (tableau.stages - 1)
         if not tableau.first_same_as_last:
             # The derivative at the new state is evaluated after accepted steps only.
             evaluations += now.accepted
+        if self.solve.stops is not None:
+            evaluations += self.stops_reached(now)
         size = tf.where(tf.math.is_nan(now.h), tf.zeros_like(now.h), now.h)
         facts = ["time reached =", caller.time(now.t), "accepted steps =", now.accepted]
         facts += ["rejected steps =", now.rejected, "last step size =", size]
@@ -165,7 +200,7 @@ class ErrorPace(Pace):
             [
                 ("`y0` or its derivative is not finite already", start),
                 ("the state or its derivative is not finite beyond the time reached", not_finite),
-                ("the step is below the resolution of time", too_small),
+                (self.shortest, too_small),
                 ("the budget of steps is spent", ~(start | not_finite | too_small)),
             ],
             facts,
@@ -190,7 +225,7 @@ class RepeatedPace(ErrorPace):
         h = tf.abs(tf.gather(self.steps.record.h, now.accepted))
         return super().try_step(leg, now.with_step(h))
 
-    def accepts(self, ratio: tf.Tensor) -> tf.Tensor:
+    def accepts(self, ratio: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
         return tf.constant(True)
 
     def finish(self, now: Progress, caller: Caller) -> End:

@@ -72,6 +72,11 @@ class Embedded(RungeKutta):
         on_failure: What a solve that fails does: 'raise' an error, or return 'nan', in the states
             and in their gradient. Where the samples are independent (see `tfnode.odeint`), only
             those that fail are NaN. The default stands in no config.
+        min_step: The smallest step that the controller chooses, without sign; `None` for no
+            bound but the resolution of time. A step that is cut to land may be shorter.
+        max_step: The largest step, without sign; `None` for no bound.
+        at_min_step: What happens where the error is too large in a step of the size `min_step`
+            or less: the solve may 'fail', or 'accept' the step.
 
     Raises:
         ValueError: If an argument is out of range, or fixed steps are to control an error.
@@ -96,13 +101,17 @@ class Embedded(RungeKutta):
         num_steps: int | None = None,
         step_size: float | None = None,
         on_failure: str = "raise",
+        min_step: float | None = None,
+        max_step: float | None = None,
+        at_min_step: str = "fail",
     ):
-        control = ErrorControl(rtol, atol, first_step, max_steps, on_failure)
+        bounds = min_step, max_step, at_min_step
+        control = ErrorControl(rtol, atol, first_step, max_steps, on_failure, *bounds)
         fixed = num_steps is not None or step_size is not None
         if fixed and control.get_config() != ErrorControl(on_failure=on_failure).get_config():
             raise ValueError(
                 "Fixed steps control no error: give `num_steps` or `step_size`, or else `rtol`, "
-                "`atol`, `first_step` and `max_steps`. Received: "
+                "`atol`, `first_step`, `max_steps` and bounds on the step. Received: "
                 f"num_steps={num_steps}, step_size={step_size}, {control.get_config()}"
             )
         steps = FixedSteps(num_steps, step_size, on_failure)
@@ -112,3 +121,4 @@ class Embedded(RungeKutta):
         self.num_steps = steps.num_steps if fixed else None
         self.step_size = steps.step_size
         self.on_failure = on_failure
+        self.min_step, self.max_step, self.at_min_step = bounds

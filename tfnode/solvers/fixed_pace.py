@@ -8,6 +8,7 @@ from tfnode.solvers.controller import End, Pace, Solve
 from tfnode.solvers.failure import Caller, compiled_by_xla, finite
 from tfnode.solvers.solver import State
 from tfnode.solvers.stages import add, increment, stages
+from tfnode.solvers.stops import count_reached, inside
 from tfnode.solvers.trajectory import Stats
 
 if TYPE_CHECKING:
@@ -65,16 +66,25 @@ class FixedPace(Pace):
         self.control, self.solve, times = control, solve, solve.times
         self.rows = solve.tableau.solution_rows
         self.legs = times.shape[0] - 1 if times.shape[0] else tf.shape(times)[0] - 1
-        self.most, self.straight = control.num_steps, control.num_steps == 1
-        if control.num_steps is not None:
+        self.most = control.num_steps
+        # Two times may be the same where there are step times.
+        self.straight = control.num_steps == 1 and solve.stops is None
+        if control.num_steps is not None and solve.stops is None:
             self.steps = tf.convert_to_tensor(self.legs * control.num_steps, tf.int32)
         else:
-            self.steps = tf.reduce_sum(control.number(times[:-1], times[1:]))
+            self.steps = tf.reduce_sum(self.number_in(times[:-1], times[1:]))
         known = tf.get_static_value(self.steps)
         self.total = None if known is None else int(known)
+        if known is None and self.most is not None and isinstance(self.legs, int):
+            self.total = self.legs * self.most
         self.ends: Any = None
         if isinstance(self.legs, int) and self.legs == 1:
             self.ends = tf.unstack(times, 2)
+
+    def number_in(self, start: tf.Tensor, end: tf.Tensor) -> Any:
+        """Return the number of steps in an interval, or in several."""
+        number = self.control.number(start, end)
+        return number if self.solve.stops is None else tf.where(tf.equal(start, end), 0, number)
 
     def start(self, y: State, q: State) -> FixedPlace:
         times, zero = self.solve.times, tf.zeros([], tf.int32)
@@ -96,8 +106,8 @@ class FixedPace(Pace):
             start, end = self.ends
         else:
             start, end = self.ends.read(index), self.ends.read(index + 1)
-        steps = self.control.number(start, end)
-        h = self.control.size(start, end, steps)
+        steps = self.number_in(start, end)
+        h = self.control.size(start, end, tf.maximum(steps, 1))
         return Interval(index, start, end, steps, h, now.accepted)
 
     def unfinished(self, leg: Interval, now: FixedPlace) -> tf.Tensor:
@@ -112,11 +122,17 @@ class FixedPace(Pace):
         # Where the two agree for constant times, XLA's compiler drops the choice, and then rounds
         # the sum in another way.
         end = tf.clip_by_value(end, tf.minimum(start, leg.end), tf.maximum(start, leg.end))
-        ks, qs = stages(self.rows, self.solve.field, t, now.y, h, end=end)
+        reached = leg.index + 1 + tf.cast(is_last, tf.int32)
+        begin = t
+        if self.solve.stops is not None:
+            # Several of the times may be the same.
+            reached = tf.where(is_last, count_reached(self.solve.times, end), reached)
+            begin, end = inside(t, end)
+        ks, qs = stages(self.rows, self.solve.field, begin, now.y, h, end=end)
         b = self.solve.tableau.b
         y = add(now.y, increment(b, h, ks))
         q = add(now.q, increment(b, h, qs)) if now.q else now.q
-        return FixedTrial(t, h, y, q, leg.index + 1 + tf.cast(is_last, tf.int32))
+        return FixedTrial(t, h, y, q, reached)
 
     def output(self, now: FixedPlace, trial: FixedTrial, arrays: list) -> tuple[tf.Tensor, list]:
         return trial.reached, arrays

@@ -103,9 +103,10 @@ class FixedSteps(Controller):
         t_bar: tf.Tensor,
         h_bar: tf.Tensor,
         lands: bool,
+        stops: tf.Tensor | None = None,
     ) -> tf.Tensor:
         # Step j of the k in an interval: t = t0 + j * h, h = (t1 - t0) / k.
-        del lands
+        del lands, stops
         n = by_step(tf.range(tf.shape(t_bar)[0]), t_bar)
         valid = (n < steps) & tf.not_equal(record.h, 0.0)
         interval = tf.where(valid, reached_before(record) - 1, 0)

@@ -52,7 +52,13 @@ class Foreign(Solver):
         caller: Caller = USER,
         steps: Steps | None = None,
         drop: Any = False,
+        stops: tf.Tensor | None = None,
     ) -> Trajectory:
+        if stops is not None:
+            raise ValueError(
+                "`step_times` need a Runge-Kutta solver of `tfnode.solvers`. Those of TensorFlow "
+                f"Probability cannot be told where to end a step. Received: solver={self.solver}"
+            )
         del first_step, max_states, steps, drop
         size = len(y0)
         dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32

@@ -75,8 +75,9 @@ class RungeKutta(Solver, tfp.math.ode.Solver):
         caller: Caller = USER,
         steps: Steps | None = None,
         drop: Any = False,
+        stops: tf.Tensor | None = None,
     ) -> Trajectory:
-        solve = Solve(self.tableau, field, times, final_only, first_step, drop)
+        solve = Solve(self.tableau, field, times, final_only, first_step, drop, stops)
         pace = self.controller.pace(solve, steps)
         name, on_failure = type(self).__name__, self.controller.on_failure
         return walk(name, solve, pace, y0, quadratures, max_states, caller, on_failure)

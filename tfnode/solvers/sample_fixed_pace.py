@@ -10,6 +10,7 @@ from tfnode.solvers.fixed_pace import Attempt, FixedPace, FixedPlace, FixedTrial
 from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.solver import State
 from tfnode.solvers.stages import add, expand, increment, stages
+from tfnode.solvers.stops import count_reached, inside
 from tfnode.solvers.trajectory import Stats
 
 if TYPE_CHECKING:
@@ -71,12 +72,20 @@ class SampleFixedPace(FixedPace):
         def field(t: tf.Tensor, y: State) -> tuple[State, State]:
             return self.solve.field(t, y, rows)
 
-        ks, _ = stages(self.rows, field, take(begin, rows), y, size, end=take(end, rows))
+        edges = begin, end
+        if self.solve.stops is not None:
+            edges = inside(begin, end)
+        first, last = (take(x, rows) for x in edges)
+        ks, _ = stages(self.rows, field, first, y, size, end=last)
         change = increment(self.solve.tableau.b, size, ks)
         # The sum with zeros would not leave a state of the others as it is, where it is NaN.
         y = add(now.y, [put(x, rows, z) for x, z in zip(change, now.y)])
         y = [tf.where(expand(active, x), x, z) for x, z in zip(y, now.y)]
-        reached = leg.index + 1 + tf.cast(j + 1 >= leg.steps, tf.int32)
+        arrives = j + 1 >= leg.steps
+        reached = leg.index + 1 + tf.cast(arrives, tf.int32)
+        if self.solve.stops is not None:
+            # Several of the times may be the same.
+            reached = tf.where(arrives, count_reached(self.solve.times, leg.end), reached)
         return FixedTrial(begin, h, y, [], reached)
 
     def advance(self, now: FixedPlace, trial: FixedTrial, reached: tf.Tensor) -> FixedPlace:

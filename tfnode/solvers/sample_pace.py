@@ -12,6 +12,7 @@ from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.solver import State
 from tfnode.solvers.stages import add, dense_weights, increment
+from tfnode.solvers.stops import at
 from tfnode.solvers.trajectory import Steps
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class SamplePace(ErrorPace):
         end = self.last()
         if self.solve.tableau.dense is None and not self.solve.final_only:
             end = self.requested(now.reached)
+        elif self.solve.stops is not None:
+            end = self.requested(at(self.solve.stops, now.reached))
         # A sample that is done takes a step of size 0.
         sizes = tf.where(active, now.h, tf.zeros_like(now.h))
         end = tf.where(active, end, now.t)
@@ -156,7 +159,7 @@ class RepeatedSamplePace(SamplePace):
         t = self.solve.times[:, 0]
         # Also here, no derivative of a sample that failed.
         rows = chosen(tf.ones_like(self.steps.failed), False, self.steps.failed)
-        slope, _ = self.solve.field(take(t, rows), [take(x, rows) for x in y], rows)
+        slope, _ = self.solve.field(take(self.first_time(), rows), [take(x, rows) for x in y], rows)
         self.evaluations, zero = 1, tf.zeros_like(t, tf.int32)
         clock = tf.stack([t, tf.zeros_like(t), tf.ones_like(t)])
         return Progress(y, q, (slope, []), clock, tf.stack([zero, zero, zero + 1]))
@@ -181,7 +184,7 @@ class RepeatedSamplePace(SamplePace):
         h = tf.abs(tf.gather(self.steps.record.h, self.number(now)))
         return now.with_step(tf.where(self.steps.failed, tf.zeros_like(h), h))
 
-    def accepts(self, ratio: tf.Tensor) -> tf.Tensor:
+    def accepts(self, ratio: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(ratio, tf.bool)
 
     def finish(self, now: Progress, caller: Caller) -> End:

@@ -44,6 +44,7 @@ class Solver(abc.ABC):
         caller: Caller = USER,
         steps: Steps | None = None,
         drop: Any = False,
+        stops: tf.Tensor | None = None,
     ) -> Trajectory:
         """Integrate from `times[0]` through `times[-1]`, in either direction.
 
@@ -65,6 +66,7 @@ class Solver(abc.ABC):
                 and all accepted; or `None`. Fixed steps ignore it.
             drop: Whether evaluations may leave out samples, a boolean or a tensor of one; it
                 means nothing where `times` is 1-D.
+            stops: As in `Solve`.
 
         Raises:
             tf.errors.InvalidArgumentError: If the solve fails. XLA has no assertions: there the
