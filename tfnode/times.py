@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,44 @@ def stacked(t: Any) -> Any:
     # NumPy, which takes other lists, would lose the gradients in the tensors.
     wide = tf.float64
     return tf.stack([tf.cast(x, wide) if tf.is_tensor(x) else tf.constant(x, wide) for x in t])
+
+
+def numbers_in_order(times: Iterable) -> tuple[float, ...]:
+    """Return the times of a layer as numbers, or raise `ValueError`."""
+    numbers = np.array([float(t) for t in times])
+    steps = np.diff(numbers)
+    in_order = (steps > 0).all() or (steps < 0).all()
+    if not steps.size or not in_order or not np.isfinite(numbers).all():
+        raise ValueError(
+            "`times` must be at least two numbers, strictly increasing or strictly "
+            f"decreasing. Received: times={times}"
+        )
+    return tuple(numbers.tolist())
+
+
+def without_padding(times: Any, mask: Any) -> tf.Tensor:
+    """Return times `(batch, n)`, their last valid one in place of those that a mask leaves out.
+
+    Raises:
+        ValueError: If the times are not `(batch, n)`.
+        tf.errors.InvalidArgumentError: If the mask leaves out others than the last of a row.
+    """
+    if times is None or rank(times) != 2:
+        raise ValueError(
+            "A mask of times needs times of shape (batch, n). Received: times="
+            f"{times if times is None else tuple(times.shape)}"
+        )
+    times, mask = tf.convert_to_tensor(times), tf.cast(mask, tf.bool)
+    count = tf.math.count_nonzero(mask, 1, keepdims=True, dtype=tf.int32)
+    place = tf.range(tf.shape(times)[1])
+    times = checked(
+        times,
+        tf.reduce_any(mask != (place < count)),
+        "A mask of times may leave out the last ones of a row alone: they are padding.",
+        "mask =",
+        mask,
+    )
+    return tf.gather(times, tf.maximum(tf.minimum(place, count - 1), 0), batch_dims=1)
 
 
 def times_tensor(t: Any, dtype: tf.DType) -> tf.Tensor:

@@ -84,5 +84,5 @@ axis.legend(
 
 # %% [markdown]
 # Where the equation is not known, a network takes its place: [Time series](../time_series.md) fits
-# one, and has samples with times of their own. [Controls](../controls.md) drives the dynamics by
+# one, and has samples with times of their own. [Controls](../batches.md) drives the dynamics by
 # measured data.

@@ -1,6 +1,6 @@
 """The dynamics of an `ODEBlock`: their layers built, and the variables that they read found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,23 @@ import tensorflow as tf
 
 from tfnode.field.calls import caller, converted
 from tfnode.problem import Problem
+
+
+def symbols(shapes: Any, dtype: str, dtypes: Sequence[str] = ()) -> Any:
+    """Return a nest of shapes as symbolic tensors, and `None` as it is.
+
+    Args:
+        shapes: The nest.
+        dtype: The dtype of all.
+        dtypes: That of each, instead.
+    """
+    if shapes is None:
+        return None
+    every = keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape, dtype), shapes)
+    if not dtypes:
+        return every
+    told = [keras.KerasTensor(x.shape, d) for x, d in zip(keras.tree.flatten(every), dtypes)]
+    return keras.tree.pack_sequence_as(every, told)
 
 
 def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dtype: str) -> None:

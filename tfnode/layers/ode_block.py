@@ -1,25 +1,25 @@
 """`ODEBlock`: the solution of an ODE as a Keras layer."""
 
 import contextlib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend import AutocastScope
+from keras.src.backend import AutocastScope, set_keras_mask
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.field.calls import caller, converted
 from tfnode.integrate import solve
-from tfnode.layers.built_dynamics import build_layer, closed_over
-from tfnode.layers.solve_costs import BACKWARD, FORWARD, SolveCosts
+from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
+from tfnode.layers.solve_costs import CountsCosts, SolveCosts
+from tfnode.times import numbers_in_order, without_padding
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class ODEBlock(keras.layers.Layer):
+class ODEBlock(CountsCosts, keras.layers.Layer):
     """The solution of an ODE that starts at the input.
 
     ```
@@ -53,15 +53,17 @@ class ODEBlock(keras.layers.Layer):
         inputs: Float tensor `(batch, ...)`, or a nested structure of them.
         times: 1-D tensor to use for this call instead of the layer's times; or `(batch, n)`, each
             sample's own, as in `tfnode.odeint`.
+        times_mask: Boolean tensor `(batch, n)`, false for times `(batch, n)` that are padding at
+            the end of a row: the state stays there. Keras passes on the mask that `times` have.
         context: Any nest of tensors that the dynamics take as a third argument: parameters of
             each sample, say. Float tensors are cast as the inputs are. It has a gradient.
         training: As in any layer; it reaches the dynamics in the backward solve too.
 
     Input and output shape:
         The output has the shape of the input; `(batch, len(times), ...)` with
-        `return_sequences`. A mask is passed on, except with `return_sequences`, whose output has
-        another axis; the dynamics do not see it. Half-precision input is solved in float32 and
-        returned in half precision; the dynamics compute in the dtype of their own policy.
+        `return_sequences`. A mask is passed on; with `return_sequences`, whose output has another
+        axis, it is that of the times. The dynamics do not see it. Half-precision input is solved in
+        float32 and returned in half precision; the dynamics compute in the dtype of their policy.
 
     Raises:
         ValueError: If an argument is out of range, if the dynamics change the shape, or
@@ -105,7 +107,7 @@ class ODEBlock(keras.layers.Layer):
             )
         self.dynamics = dynamics
         self._context_dtypes: tuple = ()
-        self.times = tuple(float(t) for t in times)
+        self.times = numbers_in_order(times)
         # Over the unit of time of the layer's own, one step is a choice that the docstring tells.
         get = solvers.get if self.times == (0.0, 1.0) else solvers.for_solve
         self.solver = get(
@@ -118,13 +120,6 @@ class ODEBlock(keras.layers.Layer):
         )
         self.gradient = gradients.get(gradient, self.solver)
         self.gradient.check(self.solver)
-        steps = [after - before for before, after in zip(self.times, self.times[1:])]
-        finite = all(math.isfinite(t) for t in self.times)
-        if not steps or not finite or not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
-            raise ValueError(
-                "`times` must be at least two numbers, strictly increasing or strictly "
-                f"decreasing. Received: times={times}"
-            )
         self.return_sequences = return_sequences
         self.regularizers = path_regularizers.get(regularizers)
         self._active = tuple(x for x in self.regularizers if x.weight > 0.0)
@@ -140,16 +135,16 @@ class ODEBlock(keras.layers.Layer):
         self._context_dtypes = tuple(self.compute_dtype if "float" in x else x for x in dtypes)
         return super().__call__(*args, context=context, **kwargs)
 
-    def build(self, inputs_shape: Any, times_shape: Any = None, context_shape: Any = None) -> None:
+    def build(
+        self,
+        inputs_shape: Any,
+        times_shape: Any = None,
+        context_shape: Any = None,
+        times_mask_shape: Any = None,
+    ) -> None:
         self._costs = SolveCosts(self.name)
-        state, context = self._symbols(inputs_shape), None
-        if context_shape is not None:
-            context = self._symbols(context_shape)
-            dtypes = self._context_dtypes or [x.dtype for x in keras.tree.flatten(context)]
-            told = zip(keras.tree.flatten(context), dtypes)
-            context = keras.tree.pack_sequence_as(
-                context, [keras.KerasTensor(x.shape, dtype) for x, dtype in told]
-            )
+        state = symbols(inputs_shape, self.compute_dtype)
+        context = symbols(context_shape, self.compute_dtype, self._context_dtypes)
         if isinstance(self.dynamics, keras.layers.Layer):
             time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
             build_layer(self.dynamics, state, context, time_dtype)
@@ -160,24 +155,25 @@ class ODEBlock(keras.layers.Layer):
                 self._track_variable(variable)
         self.built = True
 
-    def _symbols(self, shapes: Any) -> Any:
-        return keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, self.compute_dtype), shapes
-        )
-
     def call(
-        self, inputs: Any, times: Any = None, context: Any = None, training: bool | None = None
+        self,
+        inputs: Any,
+        times: Any = None,
+        context: Any = None,
+        training: bool | None = None,
+        times_mask: Any = None,
     ) -> Any:
         inputs = self._cast(inputs)
+        if times_mask is not None:
+            times = without_padding(times, times_mask)
         dynamics = self.dynamics
         if context is not None:
             told = caller(converted(dynamics), self._cast(context))
             dynamics = tf.autograph.experimental.do_not_convert(told)
         integrand = None
         if self._active and training is True:
-            noise = None
-            if self._noisy:
-                noise = path_regularizers.draw_noise(inputs, self.seed_generator)
+            seeds = self.seed_generator if self._noisy else None
+            noise = None if seeds is None else path_regularizers.draw_noise(inputs, seeds)
             integrand = path_regularizers.integrand(self._active, noise)
         times = self.times if times is None else times
         outputs = self._solve(dynamics, inputs, times, training, integrand)
@@ -185,6 +181,8 @@ class ODEBlock(keras.layers.Layer):
             outputs = tf.nest.map_structure(
                 lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
             )  # (batch, times, ...)
+            if times_mask is not None:
+                tf.nest.map_structure(lambda y: set_keras_mask(y, times_mask), outputs)
         return outputs
 
     @tf.autograph.experimental.do_not_convert
@@ -229,27 +227,6 @@ class ODEBlock(keras.layers.Layer):
 
         return tf.nest.map_structure(cast, inputs)
 
-    def costs(self) -> dict[str, float]:
-        """Return what solves in training cost since `reset_costs`.
-
-        Returns:
-            A dict of numbers: `forward_solves`; in them the evaluations of the vector field
-            `forward`, the accepted steps `forward_steps`, the rejected ones
-            `forward_rejected` (both negative for solvers that do not tell); the same for
-            `backward`; and the sum over the backward solves of the `reconstruction_error`,
-            see `tfnode.callbacks.SolverStats`.
-        """
-        return self._costs.numbers() if self.built else dict.fromkeys((*FORWARD, *BACKWARD), 0)
-
-    def reset_costs(self) -> None:
-        """Count from zero."""
-        if self.built:
-            self._costs.reset()
-
-    def add_costs(self, costs: Iterable[float]) -> None:
-        """Add numbers that `costs` returned before, in their order."""
-        self._costs.add(costs)
-
     def compute_output_spec(
         self, inputs: Any, times: Any = None, context: Any = None, **kwargs: Any
     ) -> Any:
@@ -261,7 +238,11 @@ class ODEBlock(keras.layers.Layer):
         return super().compute_output_spec(inputs, times=times, **kwargs)
 
     def compute_output_shape(
-        self, inputs_shape: Any, times_shape: Any = None, context_shape: Any = None
+        self,
+        inputs_shape: Any,
+        times_shape: Any = None,
+        context_shape: Any = None,
+        times_mask_shape: Any = None,
     ) -> Any:
         if not self.return_sequences:
             return inputs_shape

@@ -60,3 +60,31 @@ class SolveCosts:
         """Add numbers in the order of `numbers()`."""
         for variable, number in zip(self._variables.values(), numbers):
             variable.assign_add(tf.cast(number, variable.dtype))
+
+
+class CountsCosts:
+    """The part of an `ODEBlock` that tells what its solves cost."""
+
+    _costs: SolveCosts
+    built: bool
+
+    def costs(self) -> dict[str, float]:
+        """Return what solves in training cost since `reset_costs`.
+
+        Returns:
+            A dict of numbers: `forward_solves`; in them the evaluations of the vector field
+            `forward`, the accepted steps `forward_steps`, the rejected ones
+            `forward_rejected` (both negative for solvers that do not tell); the same for
+            `backward`; and the sum over the backward solves of the `reconstruction_error`,
+            see `tfnode.callbacks.SolverStats`.
+        """
+        return self._costs.numbers() if self.built else dict.fromkeys((*FORWARD, *BACKWARD), 0)
+
+    def reset_costs(self) -> None:
+        """Count from zero."""
+        if self.built:
+            self._costs.reset()
+
+    def add_costs(self, costs: Iterable[float]) -> None:
+        """Add numbers that `costs` returned before, in their order."""
+        self._costs.add(costs)

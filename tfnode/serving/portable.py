@@ -28,9 +28,14 @@ class PortableBlock(ODEBlock):
     """
 
     def call(
-        self, inputs: Any, times: Any = None, context: Any = None, training: bool | None = None
+        self,
+        inputs: Any,
+        times: Any = None,
+        context: Any = None,
+        training: bool | None = None,
+        times_mask: Any = None,
     ) -> Any:
-        del training
+        del training, times_mask
         dynamics = self.dynamics
         if context is not None:
             dynamics = caller(dynamics, self._cast(context))
