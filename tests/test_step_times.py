@@ -145,7 +145,7 @@ def test_evaluations_are_counted():
     ("solver", "gradient"),
     [
         ("dopri5", "checkpoint"),
-        ("dopri5", "backprop"),
+        ("dopri5", "adjoint"),
         ("heun21", "checkpoint"),
         ("rk4", "backprop"),
     ],

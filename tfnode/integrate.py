@@ -72,7 +72,7 @@ def odeint(
             go together, times that are not 1-D, too few or not monotonic, a derivative unlike
             the state; if the dynamics draw by `tf.random`, or hold plain batch normalisation
             in training; if the samples are independent and the dynamics hold any batch
-            normalisation in training, the gradient is 'adjoint', or the solver is TFP's.
+            normalisation in training, or the solver is TFP's.
         TypeError: If a state or the times are not floating.
         tf.errors.InvalidArgumentError: If times known only at run time are not monotonic, or
             if the solve fails, see `tfnode.solvers`; XLA has no assertions: there the states
@@ -136,7 +136,7 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
     if not independent:
         times = functools.partial(times_tensor, t)
     else:
-        _check_independent(solver, gradient, integrand)
+        _check_independent(solver, integrand)
         times = functools.partial(clocks, t)
     problem = Problem(func, y0, times, integrand, independent, step_times)
     # Of two times only the last takes solving.
@@ -163,17 +163,12 @@ def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, indep
     return problem.result(states), integral, stats
 
 
-def _check_independent(solver: Any, gradient: gradients.Gradient, integrand: Any) -> None:
+def _check_independent(solver: Any, integrand: Any) -> None:
     """Raise `ValueError` for what cannot be solved sample by sample."""
     if not drivable(solver).tells_steps:
         raise ValueError(
             "Independent samples need a Runge-Kutta solver of `tfnode.solvers`; TFP's take one "
             f"step for all. Received: solver={solver}"
-        )
-    if not gradient.independent:
-        raise ValueError(
-            f"The gradient '{gradient.name}' has no independent samples. Use "
-            "gradient='checkpoint', or 'backprop'."
         )
     if integrand is not None:
         raise ValueError(

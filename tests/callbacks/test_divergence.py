@@ -74,7 +74,7 @@ def test_data():
     assert "step 6: loss is nan. It is the data" in message
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("solver", ["rk4", "heun21"])
 def test_data_before_a_solver(solver, jit_compile):
     """The solver's error, where there is one, comes before the loss."""
@@ -136,7 +136,7 @@ def test_a_fixed_step_solver():
     assert "The largest weight is 30" in message
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_adaptive_solver(jit_compile):
     """XLA has no assertions: there the loss is NaN, and the solver's error is found after."""
     block = _block(solvers.Heun21(max_steps=50))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import MODES
+from problems import MODES, ONE_MODE
 
 import tfnode
 from tfnode import solvers
@@ -97,7 +97,7 @@ def expected(y0):
     return y0.sum() * decay, -SPAN * REPEATS * y0.sum() * decay, np.full(2, decay)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ONE_MODE)
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("kind", ["variable", "tensor"])
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
@@ -121,7 +121,7 @@ def test_loops_and_branches(loop, kind, gradient, mode):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("solver", ["rk4", "bosh3"])
+@pytest.mark.parametrize("solver", ["rk4", pytest.param("bosh3", marks=pytest.mark.slow)])
 def test_tensors_of_an_iteration(gradient, solver):
     """The dynamics close over tensors that the loop computes, integers among them."""
     rate = tf.Variable(RATE, dtype=tf.float64)
@@ -195,7 +195,7 @@ def test_vectorized_map_is_refused(gradient):
         tape.gradient(y, rate)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ONE_MODE)
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_recompute_grad(gradient, mode):
     rate = tf.Variable(RATE, dtype=tf.float64)
@@ -210,8 +210,14 @@ def test_recompute_grad(gradient, mode):
     np.testing.assert_allclose(run(), -2.0 * SPAN * np.exp(-RATE * SPAN), rtol=1e-6)
 
 
-@pytest.mark.parametrize("inner", GRADIENTS)
-@pytest.mark.parametrize("outer", GRADIENTS)
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        pytest.param(a, b, marks=[] if a == b else pytest.mark.slow)
+        for a in GRADIENTS
+        for b in GRADIENTS
+    ],
+)
 def test_nested_solves(outer, inner):
     """dy/dt = -z(1) with dz/ds = -rate z, z(0) = y: y(T) = exp(-exp(-rate) T)."""
     rate = tf.Variable(RATE, dtype=tf.float64)
@@ -253,8 +259,12 @@ class Cell(keras.layers.Layer):
         return output, [output]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("solver", [solvers.RK4(), solvers.Bosh3(max_steps=64)], ids=["fixed", "a"])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "solver",
+    [solvers.RK4(), pytest.param(solvers.Bosh3(max_steps=64), marks=pytest.mark.slow)],
+    ids=["fixed", "a"],
+)
 def test_cells_of_recurrent_layers(solver, jit_compile):
     x = np.random.default_rng(0).normal(size=(8, 5, 2)).astype(np.float32)
 

@@ -62,7 +62,10 @@ def each_alone(solver, shared):
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "of_the_batch"])
-@pytest.mark.parametrize("key", SOLVERS)
+@pytest.mark.parametrize(
+    "key",
+    [x if x in ("dense", "fixed") else pytest.param(x, marks=pytest.mark.slow) for x in SOLVERS],
+)
 def test_a_batch_is_its_samples(key, shared):
     """With what is dropped, and with a tensor of the batch in the dynamics."""
     expected = each_alone(SOLVERS[key], shared)
@@ -73,6 +76,33 @@ def test_a_batch_is_its_samples(key, shared):
         )()
         for a, b in zip(actual, expected):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("solver", "limit"),
+    [(solvers.Dopri5(rtol=1e-9, atol=1e-11), 1e-6), (solvers.RK4(num_steps=40), 1e-5)],
+    ids=["adaptive", "fixed"],
+)
+def test_the_adjoint(solver, limit):
+    """Its own error is that of the solver."""
+    args = [tf.constant(x) for x in (Y0, TIMES, RATES, LOSS)]
+    actual, exact = (
+        tf.function(lambda g=gradient: gradients_of(*args, solver, g, False))()
+        for gradient in ("adjoint", "checkpoint")
+    )
+    for a, b in zip(actual, exact):
+        np.testing.assert_allclose(a, b, rtol=limit, atol=limit)
+
+
+def test_the_adjoint_that_is_lost():
+    """Where samples run together, the message has the time of each."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="'adjoint' (is lost|failed)|failed"):
+        y0 = tf.Variable(Y0)
+        with tf.GradientTape() as tape:
+            ys = tfnode.odeint(
+                lambda t, y: -30.0 * y, y0, TIMES, gradient="adjoint", rtol=1e-6, atol=1e-9
+            )
+        tape.gradient(ys, y0)
 
 
 @pytest.mark.slow
@@ -123,7 +153,7 @@ def explosive(weight):
 
 
 @pytest.mark.parametrize("mode", ONE_MODE)
-@pytest.mark.parametrize("method", ["checkpoint", "backprop"])
+@pytest.mark.parametrize("method", ["checkpoint", "backprop", "adjoint"])
 @pytest.mark.parametrize("kind", [solvers.Dopri5, solvers.RK4])
 def test_a_failed_sample_that_the_loss_leaves_out(kind, method, mode):
     """The others have their gradient; if the loss counts it, the gradient is NaN."""
@@ -159,7 +189,7 @@ def test_a_failed_sample_that_the_loss_leaves_out(kind, method, mode):
     expected = np.array([1.0, 3.0]) / (1.0 - good) ** 2
     np.testing.assert_allclose(by_y0[:, 0], [expected[0], 0.0, expected[1], 0.0], 1e-5)
     np.testing.assert_allclose(by_weight, np.sum(expected * good**2), 1e-5)
-    if method == "checkpoint":
+    if method != "backprop":
         by_y0, by_weight = run(start, all_of_them=True)
         assert np.isnan(by_weight)
 

@@ -161,7 +161,7 @@ def test_discrete_gradients(name):
 
 
 # 'backprop' equals 'checkpoint' by the test above.
-SLOW = [(name, "backprop") for name in ADAPTIVE] + [("tsit5", "adjoint")]
+SLOW = [(name, "backprop") for name in ADAPTIVE] + [("tsit5", "adjoint"), ("bdf", "adjoint")]
 SLOW += [(name, "adjoint_with_dopri5") for name in ("rk38", "heun21", "tsit5", "dopri8")]
 
 
@@ -242,7 +242,9 @@ def test_windows_with_rejected_steps():
 
 
 @pytest.mark.parametrize(
-    "solver", [solvers.RK4(num_steps=3), solvers.Bosh3(max_steps=20)], ids=["rk4", "bosh3"]
+    "solver",
+    [solvers.RK4(num_steps=3), pytest.param(solvers.Bosh3(max_steps=20), marks=pytest.mark.slow)],
+    ids=["rk4", "bosh3"],
 )
 def test_windows_under_xla(solver):
     """There the arrays have fixed sizes."""
@@ -401,8 +403,8 @@ def test_two_tapes(place, method):
     ("solver", "times"),
     [
         (solvers.RK4(num_steps=30), [0.0, 1.0]),
-        (solvers.RK4(), np.linspace(0.0, 1.0, 31)),
-        (solvers.Dopri5(rtol=1e-6, atol=1e-6), [0.0, 1.0]),
+        pytest.param(solvers.RK4(), np.linspace(0.0, 1.0, 31), marks=pytest.mark.slow),
+        pytest.param(solvers.Dopri5(rtol=1e-6, atol=1e-6), [0.0, 1.0], marks=pytest.mark.slow),
     ],
     ids=["steps", "intervals", "adaptive"],
 )

@@ -354,6 +354,7 @@ def test_numpy_in_the_dynamics(call):
 # Events.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", GRADIENTS[:2])
 def test_the_time_at_which_a_cannonball_lands(gradient):
     drag = variable(0.8)

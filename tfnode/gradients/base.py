@@ -51,7 +51,6 @@ class Gradient:
     """
 
     higher_order = False  # Whether the gradient has a gradient itself.
-    independent = True  # Whether every sample may have its own clock.
 
     def check(self, solver: Any) -> None:
         """Raise `ValueError` where solves by this solver cannot be differentiated this way."""

@@ -9,7 +9,7 @@ from tfnode import checks
 from tfnode.field.sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
-from tfnode.gradients.parts import Part, without_failed
+from tfnode.gradients.parts import Part, without_failed, without_their_steps
 from tfnode.gradients.reverse_step import ReverseStep
 from tfnode.gradients.tapes import recorded
 from tfnode.gradients.windows import Windows
@@ -78,7 +78,8 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     tableau, steps = solver.tableau, trajectory.number
     samples = times.shape.rank == 2
     if samples:
-        solved, cotangents, lost = without_failed(solved, cotangents)
+        cotangents, lost = without_failed(solved, cotangents)
+        solved = without_their_steps(solved)
         trajectory = solved.trajectory
         steps = tf.where(tf.reduce_all(trajectory.failed), 0, steps)
     record = trajectory.record

@@ -97,23 +97,26 @@ class Lost(NamedTuple):
         return y_bar, [nan_where(tf.reduce_any(self.samples), x) for x in g], times_bar
 
 
-def without_failed(solved: custom.Solved, cotangents: list) -> tuple:
-    """Return the solve, in which samples that failed take no steps, and what is lost.
+def without_failed(solved: custom.Solved, cotangents: list) -> tuple[list, Lost]:
+    """Return the gradients that arrive, without those at samples that failed, and what is lost.
 
-    The gradient that arrives at such a sample is 0 where the loss leaves it out. All others
-    are as if it were not there.
+    The gradient that arrives at such a sample is 0 where the loss leaves it out.
     """
-    trajectory = solved.trajectory
-    failed, axis = trajectory.failed, 0 if solved.request.final_only else 1
+    failed, axis = solved.trajectory.failed, 0 if solved.request.final_only else 1
     lost = tf.zeros_like(failed)
     for c in cotangents:
         others = [i for i in range(c.shape.rank) if i != axis]
         lost |= failed & tf.reduce_any(tf.not_equal(c, 0.0), others)
-    record = trajectory.record
-    record = record._replace(h=tf.where(failed, tf.zeros_like(record.h), record.h))
     shape = [1] * axis + [-1]
     cotangents = [
         tf.where(tf.reshape(failed, shape + [1] * (c.shape.rank - axis - 1)), tf.zeros_like(c), c)
         for c in cotangents
     ]
-    return solved._replace(trajectory=trajectory._replace(record=record)), cotangents, Lost(lost)
+    return cotangents, Lost(lost)
+
+
+def without_their_steps(solved: custom.Solved) -> custom.Solved:
+    """Return the solve, in which samples that failed take no steps: others as if alone."""
+    record, failed = solved.trajectory.record, solved.trajectory.failed
+    record = record._replace(h=tf.where(failed, tf.zeros_like(record.h), record.h))
+    return solved._replace(trajectory=solved.trajectory._replace(record=record))

@@ -28,7 +28,7 @@ class ReconstructionCheck:
 
     def start(self, times: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return what `reached` returns before there is anything to compare."""
-        return tf.zeros([]), times[-1]
+        return tf.zeros([]), times[..., -1]
 
     def reached(self, found: list, stored: list, t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the difference in tolerances, or relative with fixed steps, and its time."""

@@ -31,10 +31,14 @@ class TimeBatchNormalization(keras.layers.Layer):
     for less, as in Adam, and a knot that was never seen does not count at all.
 
     The default knots, `0, 1/3, 2/3, 1`, are the stage times of one step of the 3/8 rule over
-    `times`, so the averages are exact there. With more steps, or an adaptive solver, give more
-    knots. The backward solve of an adjoint has other states and leaves the averages alone. The
-    averages lag behind the weights, and the stages amplify that: see
-    `tfnode.callbacks.Recalibrate`.
+    `times`, so the averages are exact there: `ODEBlock(dynamics, solver="rk38")`. The two middle
+    stages of `"rk4"` have one time, and share averages. With more steps, or an adaptive solver,
+    give more knots. The backward solve of an adjoint has other states and leaves the averages
+    alone.
+
+    The averages lag behind the weights, and the stages amplify that. So they are those of about
+    ten batches, where plain batch normalisation takes a hundred. For a large rate of learning
+    there is `tfnode.callbacks.Recalibrate`.
 
     Under a `tf.distribute` strategy every replica normalises its share of the batch and keeps
     averages of its own. Their mean is saved. `Recalibrate` makes them the same.
@@ -66,7 +70,7 @@ class TimeBatchNormalization(keras.layers.Layer):
 
     def __init__(
         self,
-        momentum: float = 0.99,
+        momentum: float = 0.9,
         epsilon: float = 1e-5,
         knots: int = 4,
         times: Sequence[float] = (0.0, 1.0),
