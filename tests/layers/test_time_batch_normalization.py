@@ -321,12 +321,13 @@ def test_fit_alone_is_right_in_evaluation():
     images = (images / 16.0).reshape(-1, 8, 8, 1).astype("float32")
     train, test = slice(0, 1347), slice(1347, None)
     plain = functools.partial(keras.layers.BatchNormalization, momentum=0.9)
-    accuracy = {}
-    for name, block in {
-        "residual": Residual(Convolutions(plain, False)),
-        "ode": ODEBlock(Convolutions(TimeBatchNormalization, True), solver="rk38"),
-    }.items():
-        keras.utils.set_random_seed(0)
+    accuracy = {"residual": [], "ode": []}
+    for name in 3 * list(accuracy):
+        keras.utils.set_random_seed(len(accuracy[name]))
+        if name == "ode":
+            block = ODEBlock(Convolutions(TimeBatchNormalization, True), solver="rk38")
+        else:
+            block = Residual(Convolutions(plain, False))
         model = keras.Sequential(
             [
                 keras.Input((8, 8, 1)),
@@ -337,7 +338,6 @@ def test_fit_alone_is_right_in_evaluation():
             ]
         )
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        history = model.fit(images[train], labels[train], 32, epochs=15, verbose=0)
-        assert history.history["accuracy"][-1] > 0.95
-        accuracy[name] = model.evaluate(images[test], labels[test], verbose=0)[1]
-    assert accuracy["ode"] > accuracy["residual"] - 0.02, accuracy
+        model.fit(images[train], labels[train], 32, epochs=15, verbose=0)
+        accuracy[name].append(model.evaluate(images[test], labels[test], verbose=0)[1])
+    assert np.mean(accuracy["ode"]) > np.mean(accuracy["residual"]) - 0.02, accuracy

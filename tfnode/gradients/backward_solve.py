@@ -15,7 +15,6 @@ from tfnode.solvers.failure import Caller, nan_where
 from tfnode.solvers.rows import Rows
 from tfnode.solvers.stages import expand
 from tfnode.solvers.stops import inside
-from tfnode.times import at_last_times
 
 
 class BackwardSolve:
@@ -116,6 +115,16 @@ class BackwardSolve:
         t, last = self._time(i), self.times[..., -1]
         return t if self.solved.stops is None else tf.math.nextafter(t, last)
 
+    def _jump(self, i: Any, y: list, adjoint: list) -> tf.Tensor:
+        """Return how the loss changes with time `i`, if the dynamics jump there.
+
+        Of several times that are the same it is the last, for then that is a step time.
+        """
+        change = self._rate(self._before(i), y, adjoint, [])
+        change -= self._rate(self._after(i), y, adjoint, [])
+        following = self._time(tf.minimum(i + 1, tf.shape(self.times)[-1] - 1))
+        return tf.where(tf.equal(self._time(i), following), tf.zeros_like(change), change)
+
     def _segment(self, late, early, y, adjoint, g, goal, first_step) -> tuple:
         """Solve over one interval, and compare the state at its end with the stored one."""
         span, field = self._between(late, early)
@@ -155,9 +164,7 @@ class BackwardSolve:
             q_bar = [tf.where(is_last, a, tf.zeros_like(a)) for a in self.q_bar]
             rate = self._rate(self._before(i), y, arriving, q_bar)
             if self.solved.stops is not None:
-                # A jump of the dynamics at this time moves with it.
-                rate += self._rate(self._before(i), y, adjoint, q_bar)
-                rate -= self._rate(self._after(i), y, adjoint, q_bar)
+                rate += self._jump(i, y, adjoint)
             rates = rates.write(i - 1, rate)
             jumped = [a + c for a, c in zip(adjoint, arriving)]
             goal = [tf.gather(s, i - 1) for s in states]
@@ -219,12 +226,8 @@ class SampleBackwardSolve(BackwardSolve):
         read = self.rows.read
         self.times = tf.gather(self.times, read)
         self.y0 = [tf.gather(x, read) for x in self.y0]
-        if solved.request.final_only:
-            self.states = [tf.gather(x, read) for x in self.states]
-        else:
-            # Where the last time is repeated there are no states.
-            states = at_last_times(self.states, solved.times)
-            self.states = [tf.gather(x, read, axis=1) for x in states]
+        axis = 0 if solved.request.final_only else 1
+        self.states = [tf.gather(x, read, axis=axis) for x in self.states]
 
     def _field(self, t: tf.Tensor, y: list) -> list:
         return recorded(self.solved.field)(t, y, self.rows)[0]
