@@ -1,7 +1,5 @@
 """`DecayRNN`: a recurrent network whose state decays between the points."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-from tfnode.layers.backward_encoder import CELLS, recurrent_cell
+from tfnode.layers.backward_encoder import recurrent_cell
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
 
