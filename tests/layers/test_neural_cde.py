@@ -61,7 +61,7 @@ ACCURATE = {
     "adaptive checkpoint": {"solver": ADAPTIVE},
     "backprop": {"solver": FIXED, "gradient": "backprop"},
     "adaptive backprop": {"solver": ADAPTIVE, "gradient": "backprop"},
-    "step size": {"solver": "dopri5", "step_size": 0.02},
+    "step size": {"solver": "dopri5", "step_size": 0.003},
 }
 FAST = ("checkpoint", "adjoint", "adaptive checkpoint")
 NAMES = [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in ACCURATE]

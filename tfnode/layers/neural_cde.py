@@ -98,12 +98,12 @@ class NeuralCDE(SeriesLayer):
         if path not in PATHS:
             raise ValueError(f"`path` must be one of {list(PATHS)}. Received: path={path!r}")
         self.path_name = path  # Keras has another `path`.
+        self.initial = keras.layers.Dense(self.units, dtype=self.dtype_policy, name="initial")
         self.field = None if field is None else layer_of("field", field)
         options = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
         options |= {"num_steps": num_steps, "step_size": step_size}
         self._gaps = GapSolve(solver, gradient, options)
         self.solver, self.gradient = self._gaps.solver, self._gaps.gradient
-        self.initial = keras.layers.Dense(self.units, dtype=self.dtype_policy, name="initial")
 
     def build_parts(self, batch: int | None, channels: int) -> None:
         self.initial.build((batch, channels))
