@@ -205,9 +205,11 @@ def test_a_field_that_depends_on_the_time(options):
 
 def test_with_adaptive_steps_a_row_does_not_depend_on_the_others():
     layer = linear("hermite", solver="bosh3", rtol=1e-2, atol=1e-2)
-    together = layer(VALUES, times=TIMES)
+    shapes = [tf.TensorSpec([None, 4, 2], "float64"), tf.TensorSpec([None, 4], "float64")]
+    solve = tf.function(lambda v, t: layer(v, times=t), input_signature=shapes)
+    together = solve(VALUES, TIMES)
     for i in range(3):
-        alone = layer(VALUES[i : i + 1], times=TIMES[i : i + 1])
+        alone = solve(VALUES[i : i + 1], TIMES[i : i + 1])
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-12)
 
 
@@ -225,5 +227,7 @@ def test_errors():
         NeuralCDE(2, lambda t, h: -h)
     with pytest.raises(ValueError, match=r"in one row: \(1, 4\). Received: dense\w* with output"):
         NeuralCDE(2, keras.layers.Dense(3))(tf.zeros([1, 2, 1]))
+    with pytest.raises(ValueError, match="cannot have an activity regularizer"):
+        NeuralCDE(2, keras.layers.Dense(4, activity_regularizer="l2"))(tf.zeros([1, 2, 1]))
     with pytest.raises(ValueError, match="'adjoint' needs a fixed number of steps"):
         NeuralCDE(2, solver="dopri5", gradient="adjoint")

@@ -161,9 +161,11 @@ def test_a_point_without_observations_moves_the_state_alone():
 
 def test_with_adaptive_steps_a_row_does_not_depend_on_the_others():
     layer = linear(solver="bosh3", rtol=1e-2, atol=1e-2)
-    together = layer(VALUES, times=TIMES)
+    shapes = [tf.TensorSpec([None, 4, 2], "float64"), tf.TensorSpec([None, 4], "float64")]
+    solve = tf.function(lambda v, t: layer(v, times=t), input_signature=shapes)
+    together = solve(VALUES, TIMES)
     for i in range(3):
-        alone = layer(VALUES[i : i + 1], times=TIMES[i : i + 1])
+        alone = solve(VALUES[i : i + 1], TIMES[i : i + 1])
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-12)
 
 
@@ -221,3 +223,5 @@ def test_errors():
         ODERNN(2, solver="bdf")
     with pytest.raises(ValueError, match="must return the shape of the state"):
         ODERNN(2, keras.layers.Dense(3))(tf.zeros([1, 2, 1]))
+    with pytest.raises(ValueError, match="cannot have an activity regularizer"):
+        ODERNN(2, keras.layers.Dense(2, activity_regularizer="l2"))(tf.zeros([1, 2, 1]))

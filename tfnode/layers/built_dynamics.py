@@ -47,13 +47,7 @@ def build_layer(
         ValueError: If a layer has an activity regularizer, or the derivative another shape than
             the state.
     """
-    for layer in dynamics._flatten_layers():
-        if layer.activity_regularizer is not None:
-            raise ValueError(
-                "Layers in the dynamics cannot have an activity regularizer; use "
-                f"`tfnode.regularizers` for the path. Received: {layer.name} with "
-                f"activity_regularizer={layer.activity_regularizer}"
-            )
+    refuse_activity_regularizers(dynamics)
     derivative = caller(dynamics, context)(keras.KerasTensor(time_shape, time_dtype), state)
     shapes = [keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)]
     if shapes[0] != shapes[1]:
@@ -61,6 +55,17 @@ def build_layer(
             "The dynamics must return the shape of the state, since they are its derivative. "
             f"Received: {dynamics.name} with output {shapes[0]} for state {shapes[1]}"
         )
+
+
+def refuse_activity_regularizers(dynamics: keras.layers.Layer) -> None:
+    """Raise `ValueError` if a layer has one: its loss would belong to an evaluation in a loop."""
+    for layer in dynamics._flatten_layers():
+        if layer.activity_regularizer is not None:
+            raise ValueError(
+                "Layers in the dynamics cannot have an activity regularizer; use "
+                f"`tfnode.regularizers` for the path. Received: {layer.name} with "
+                f"activity_regularizer={layer.activity_regularizer}"
+            )
 
 
 def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Variable]:

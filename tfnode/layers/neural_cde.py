@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfnode.field.calls import caller
 from tfnode.interpolation import Hermite, Linear
+from tfnode.layers.built_dynamics import refuse_activity_regularizers
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
@@ -118,6 +119,7 @@ class NeuralCDE(SeriesLayer):
                 ],
                 name="field",
             )
+        refuse_activity_regularizers(self.matrix)
         time, state = (
             keras.KerasTensor(shape, self.wide_dtype) for shape in ((batch,), (batch, self.units))
         )
