@@ -62,7 +62,7 @@ def refuse_activity_regularizers(dynamics: keras.layers.Layer) -> None:
     for layer in dynamics._flatten_layers():
         if layer.activity_regularizer is not None:
             raise ValueError(
-                "Layers in the dynamics cannot have an activity regularizer; use "
+                "Layers in the dynamics cannot have an activity regularizer; an `ODEBlock` takes "
                 f"`tfnode.regularizers` for the path. Received: {layer.name} with "
                 f"activity_regularizer={layer.activity_regularizer}"
             )
