@@ -173,11 +173,13 @@ def test_the_last_state_is_the_end_of_the_sequence(made, backwards):
     last = type(made.layer).from_config(config)
     sequence = type(made.layer).from_config({**config, "return_sequences": True})
     values, times, mask = with_masked_steps()
+    mask[1] = False
     for layer in (last, sequence):
         layer.build(values.shape)
         layer.set_weights(made.layer.get_weights())
     found = last(values, times=times, mask=mask)
-    assert np.abs(found).min() > 0.0
+    np.testing.assert_array_equal(found[1], 0.0)
+    assert np.abs(found[::2]).min() > 0.0
     np.testing.assert_allclose(found, sequence(values, times=times, mask=mask)[:, -1], rtol=1e-12)
 
 
@@ -209,8 +211,13 @@ def test_a_mask_that_keras_passes_on_is_used(name):
         expected = layer(arguments[0], times=given, mask=tf.constant(mask))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         assert np.abs(found - layer(arguments[0], mask=tf.ones([3, 8], tf.bool))).max() > 1e-3
+    carried = tf.constant(times, "float32")
+    keras.src.backend.set_keras_mask(carried, tf.constant(mask))
+    found = layer(tf.constant(values), times=carried)
+    np.testing.assert_allclose(found, outputs[0], rtol=1e-5, atol=1e-6)
     if name != "SeriesGrid":
         np.testing.assert_array_equal(outputs[0]._keras_mask, mask)
+        np.testing.assert_array_equal(found._keras_mask, mask)
         assert getattr(make(3)(values, mask=mask), "_keras_mask", None) is None
 
 

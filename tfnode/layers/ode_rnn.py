@@ -50,7 +50,7 @@ class ODERNN(SeriesRNN):
             that ends early repeats its last time, and its values there are ignored. The default
             is 0, 1, 2, ...
         mask: `(batch, n)` booleans, or `None`. A masked step is padding, wherever it is: its
-            value and its time have no effect. A mask that Keras passes on is used, too.
+            value and its time have no effect. Masks that values or times carry are used, too.
 
     Input and output shape:
         `(batch, n, channels)` to `(batch, units)`, or `(batch, n, units)` with

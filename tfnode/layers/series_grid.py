@@ -50,10 +50,15 @@ class SeriesGrid(keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert
     def call(
-        self, values: Any, times: Any = None, mask: Any = None, values_mask: Any = None
+        self,
+        values: Any,
+        times: Any = None,
+        mask: Any = None,
+        values_mask: Any = None,
+        times_mask: Any = None,
     ) -> Any:
         wide = tf.float64 if self.compute_dtype == "float64" else tf.float32
-        given = series(values, times, masked(mask, values_mask), wide)
+        given = series(values, times, masked(mask, values_mask, times_mask), wide)
         first = given.times[:, :1]
         span = given.times[:, -1:] - first
         span = tf.where(span > 0, span, tf.ones_like(span))

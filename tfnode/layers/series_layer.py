@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend import set_keras_mask
 
 from tfnode import checks
 from tfnode.layers.series import Series, in_place, series
@@ -26,7 +27,7 @@ class SeriesLayer(keras.layers.Layer):
             that ends early repeats its last time, and its values there are ignored. The default
             is 0, 1, 2, ...
         mask: `(batch, n)` booleans, or `None`. A masked step is padding, wherever it is: its
-            value and its time have no effect. A mask that Keras passes on is used, too.
+            value and its time have no effect. Masks that values or times carry are used, too.
     """
 
     go_backwards = False  # Whether the series is read from the last point to the first.
@@ -67,9 +68,10 @@ class SeriesLayer(keras.layers.Layer):
         times: Any = None,
         mask: Any = None,
         values_mask: Any = None,
+        times_mask: Any = None,
         training: bool | None = None,
     ) -> Any:
-        mask = masked(mask, values_mask)
+        mask = masked(mask, values_mask, times_mask)
         given = series(values, times, mask, tf.as_dtype(self.wide_dtype))
 
         def states(*given: tf.Tensor) -> tf.Tensor:
@@ -86,7 +88,12 @@ class SeriesLayer(keras.layers.Layer):
         else:
             some = tf.reduce_any(given.points, 1, keepdims=True)
             outputs = tf.where(some, outputs[:, -1], tf.zeros_like(outputs[:, -1]))
-        return tf.cast(outputs, self.compute_dtype)
+        outputs = tf.cast(outputs, self.compute_dtype)
+        carried = self.compute_mask(values, mask)
+        if carried is not None:
+            # Keras itself would pass on one of several masks.
+            set_keras_mask(outputs, carried)
+        return outputs
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         if not self.return_sequences or previous_mask is None:
@@ -109,13 +116,13 @@ class SeriesLayer(keras.layers.Layer):
         }
 
 
-def masked(mask: Any, values_mask: Any) -> tf.Tensor | None:
-    """Return the mask that a layer was given.
+def masked(*masks: Any) -> tf.Tensor | None:
+    """Return the steps that no mask leaves out, or `None` where there is no mask.
 
-    Keras passes the mask of the values as `mask` where they are the only tensor, and else as
-    `values_mask`.
+    Keras passes the mask that the values carry as `mask` where they are the only tensor. Else it
+    passes those of the values and the times as `values_mask` and `times_mask`.
     """
-    masks = [tf.cast(x, tf.bool) for x in (mask, values_mask) if x is not None]
+    masks = tuple(tf.cast(x, tf.bool) for x in masks if x is not None)
     return tf.reduce_all(masks, 0) if masks else None
 
 
