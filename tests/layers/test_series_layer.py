@@ -15,6 +15,7 @@ TIMES = np.cumsum(RNG.uniform(0.1, 0.5, size=(3, 5)), 1)
 VALUES = RNG.normal(size=(3, 5, 2))
 VALUES[0, 1, 0] = VALUES[1, 0, 1] = np.nan  # One channel is missing,
 VALUES[2, 2] = np.nan  # or all of them.
+SLOW = pytest.mark.slow
 KINDS = {"ODERNN": layers.ODERNN, "NeuralCDE": layers.NeuralCDE, "DecayRNN": layers.DecayRNN}
 
 
@@ -221,7 +222,10 @@ def test_a_mask_that_keras_passes_on_is_used(name):
         assert getattr(make(3)(values, mask=mask), "_keras_mask", None) is None
 
 
-@pytest.mark.parametrize("name", [*KINDS, "SeriesGrid"])
+@pytest.mark.parametrize(
+    "name",
+    ["NeuralCDE", *(pytest.param(x, marks=SLOW) for x in ("ODERNN", "DecayRNN", "SeriesGrid"))],
+)
 def test_functional_model_with_a_mask_is_saved_and_exported(name, tmp_path):
     make = getattr(layers, name)
     inputs = [
@@ -256,8 +260,11 @@ class Subclassed(keras.Model):
         return self.readout(self.layer(values, times=times))
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=SLOW)])
+@pytest.mark.parametrize(
+    "kind",
+    [layers.ODERNN, *(pytest.param(x, marks=SLOW) for x in (layers.NeuralCDE, layers.DecayRNN))],
+)
 def test_a_subclassed_model_is_fitted(kind, jit_compile):
     model = Subclassed(kind(4))
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=jit_compile)

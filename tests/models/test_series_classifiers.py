@@ -116,13 +116,21 @@ def test_padding_changes_nothing(trained):
     np.testing.assert_allclose(together[1], expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_save_load_export(trained, tmp_path):
+def test_save_and_load(trained, tmp_path):
     model, _ = trained
     values, times, _ = series(5, seed=3)
     expected = model.predict((values, times), verbose=0)
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
+    again.jit_compile = False
     np.testing.assert_allclose(again.predict((values, times), verbose=0), expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_export(trained, tmp_path):
+    model, _ = trained
+    values, times, _ = series(5, seed=3)
+    expected = model.predict((values, times), verbose=0)
     model.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(tmp_path / "exported")
     found = exported.serve((tf.constant(values[:2]), tf.constant(times[:2])))
