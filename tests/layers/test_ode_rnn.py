@@ -18,7 +18,7 @@ MATRIX, KERNEL = RNG.normal(size=(3, 3)) / 3, RNG.normal(size=(4, 3))
 
 @keras.saving.register_keras_serializable("test_ode_rnn")
 class Adding(keras.layers.Layer):
-    """A cell that adds a linear image of its inputs to the state."""
+    """A cell that adds a linear image of its inputs and a constant to the state."""
 
     state_size = 3
 
@@ -27,12 +27,12 @@ class Adding(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, states):
-        h = states[0] + keras.ops.matmul(inputs, self.kernel)
+        h = states[0] + keras.ops.matmul(inputs, self.kernel) + 0.1
         return h, [h]
 
 
 def linear(**options):
-    """Return a layer of linear dynamics `dh/dt = h A` and the cell `h + x K`."""
+    """Return a layer of linear dynamics `dh/dt = h A` and the cell `h + x K + 0.1`."""
     dynamics = keras.layers.Dense(3, use_bias=False, dtype="float64")
     layer = ODERNN(3, dynamics, Adding(dtype="float64"), dtype="float64", **options)
     layer.build((None, 4, 2))
@@ -53,7 +53,7 @@ def closed_form(values, times, matrix, kernel, backwards=False):
             before, seen = t[k], ~tf.math.is_nan(x[k])
             if tf.reduce_any(seen):
                 inputs = tf.concat([tf.where(seen, x[k], 0.0), tf.cast(seen, tf.float64)], 0)
-                h += inputs[tf.newaxis] @ kernel
+                h += inputs[tf.newaxis] @ kernel + 0.1
         states.append(h[0])
     return tf.stack(states)
 
