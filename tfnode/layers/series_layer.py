@@ -120,9 +120,11 @@ def masked(*masks: Any) -> tf.Tensor | None:
     """Return the steps that no mask leaves out, or `None` where there is no mask.
 
     Keras passes the mask that the values carry as `mask` where they are the only tensor. Else it
-    passes those of the values and the times as `values_mask` and `times_mask`.
+    passes those of the values and the times as `values_mask` and `times_mask`; that of times in a
+    list is a list of `None`.
     """
-    masks = tuple(tf.cast(x, tf.bool) for x in masks if x is not None)
+    given = [x for x in masks if any(y is not None for y in keras.tree.flatten(x))]
+    masks = tuple(tf.cast(x, tf.bool) for x in given)
     return tf.reduce_all(masks, 0) if masks else None
 
 
