@@ -324,9 +324,9 @@ def test_errors(name):
 def test_a_grid_has_the_last_observation_and_says_what_was_observed():
     nan = np.nan
     values = np.float32([[[1.0], [nan], [3.0], [4.0]], [[nan], [5.0], [nan], [nan]]])
-    times = np.float32([[0.0, 1.0, 2.1, 4.0], [10.0, 10.5, 11.0, 11.0]])
+    times = np.float32([[0.0, 1.0, 2.9, 4.0], [10.0, 10.5, 11.0, 11.0]])
     found = layers.SeriesGrid(5)(values, times=times)
-    np.testing.assert_array_equal(found[0], [[1, 1], [1, 0], [3, 1], [3, 0], [4, 1]])
+    np.testing.assert_array_equal(found[0], [[1, 1], [1, 0], [1, 0], [3, 1], [4, 1]])
     np.testing.assert_array_equal(found[1], [[0, 0], [0, 0], [5, 1], [5, 0], [5, 0]])
 
 

@@ -64,26 +64,16 @@ class DecayRNN(SeriesRNN):
         observed = given.observed
         last = last_observed(observed)
         values = filled(given.values, observed, last)
-        # The last observation before each point, and the beginning before the first.
-        before = tf.concat([-tf.ones_like(last[:, :1]), last[:, :-1]], 1)
-        places = tf.maximum(before, self._first(given.points))
+        # Before the first observation it is the time since the beginning, of which padding that is
+        # read first has the time.
+        before = tf.concat([tf.zeros_like(last[:, :1]), last[:, :-1]], 1)
+        places = tf.maximum(before, 0)
         flat = tf.reshape(places, [tf.shape(places)[0], -1])
         since = tf.reshape(tf.gather(given.times, flat, batch_dims=1), tf.shape(places))
         since = tf.abs(given.times[..., tf.newaxis] - since)
-        # Where there are no points yet, no time has passed.
-        since = tf.where(places <= _range(places), since, tf.zeros_like(since))
         parts = [values, tf.cast(observed, values.dtype), tf.cast(since, values.dtype)]
         return tf.ensure_shape(tf.concat(parts, 2), [*values.shape[:2], 3 * values.shape[2]])
-
-    @staticmethod
-    def _first(points: tf.Tensor) -> tf.Tensor:
-        """Return the place of the first point in the order of reading, `(batch, 1, 1)`."""
-        return tf.argmax(points, 1, output_type=tf.int32)[:, tf.newaxis, tf.newaxis]
 
     def move(self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
         rate = tf.nn.softplus(tf.cast(tf.convert_to_tensor(self.rate), h.dtype))
         return h * tf.exp(-tf.abs(gap)[:, tf.newaxis] * rate)
-
-
-def _range(places: tf.Tensor) -> tf.Tensor:
-    return tf.range(tf.shape(places)[1])[tf.newaxis, :, tf.newaxis]
