@@ -24,7 +24,7 @@ QUIET = 0.5  # The largest load average of a machine that does nothing else.
 PAUSE = 0.02  # Seconds between turns, in which the threads of the last one come to rest.
 PACKAGES = (
     *("tfnode", "tensorflow", "keras", "tensorflow-probability", "torch", "torchdiffeq"),
-    *("jax", "jaxlib", "diffrax", "equinox", "scipy"),
+    *("torchcde", "jax", "jaxlib", "diffrax", "equinox", "scipy"),
 )
 HELP = {
     "json": "write the results there too",

@@ -216,6 +216,11 @@ LABELS = {
 def start(row, size, threads):
     """Set up a row in its worker: return its parameters, and a turn."""
     step, parameters = row(size, threads)
+    return parameters, timed(step)
+
+
+def timed(step):
+    """Return a turn: a step without the clock, and one with it."""
 
     def turn(_):
         step()
@@ -224,7 +229,7 @@ def start(row, size, threads):
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
         return {"seconds": seconds, "cpu_seconds": cpu_seconds, "loss": loss}
 
-    return parameters, turn
+    return turn
 
 
 def compare(names, warmup, repeats):

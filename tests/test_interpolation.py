@@ -56,6 +56,18 @@ GAPPY[:, 2] = [np.nan, np.nan, 1.0, 3.0, 2.0, np.nan, 5.0, np.nan, np.nan]
 
 
 @paths
+def test_pieces_are_the_path_from_each_time_on(path):
+    found = path(TIMES, tf.constant(GAPPY))
+    pieces = found.pieces
+    assert pieces.shape == (1, 9, 2 if path is Linear else 4, 6)
+    for k, (start, end) in enumerate(itertools.pairwise(TIMES)):
+        for s in (0.0, 0.3 * (end - start), end - start):
+            expected = sum(c * s**i for i, c in enumerate(pieces[0, k].numpy()))
+            np.testing.assert_allclose(found(start + s), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(pieces[0, -1, 1:], 0.0)
+
+
+@paths
 @pytest.mark.parametrize("order", [0, 1])
 def test_scipy(path, order):
     u = path(TIMES, VALUES)

@@ -34,12 +34,18 @@ CASES = {
     "ConcatConv2D": ({"filters": 2}, {**ON_IMAGES, "expected_output_shape": (2, 4, 4, 2)}),
     "ConcatDense": ({"units": 2}, {**ON_VECTORS, "expected_output_shape": (2, 2)}),
     "ConvDynamics": ({"filters": 3}, ON_IMAGES),
+    "DecayRNN": ({"units": 2}, {**SERIES, "expected_output_shape": (2, 2)}),
     "DenseDynamics": ({"hidden_units": 2}, ON_VECTORS),
     # In half precision the logarithm stays in float32, and the test wants one dtype of all.
     "FlowBlock": ({"dynamics": dynamics}, {**VECTORS, "run_mixed_precision_check": False}),
     "Forecaster": ({"units": 2}, {**SERIES, "expected_output_shape": (2, 10, 2)}),
     "FusedBatchNormalization": ({}, IMAGES),
     "GaussianSampling": ({}, {"input_shape": (2, 4), "expected_output_shape": (2, 2)}),
+    "NeuralCDE": ({"units": 2}, {**SERIES, "expected_output_shape": (2, 2)}),
+    "NeuralCDE with sequences": (
+        {"units": 2, "return_sequences": True, "path": "linear"},
+        {**SERIES, "expected_output_shape": (2, 5, 2)},
+    ),
     "ODEBlock": ({"dynamics": dynamics}, {**VECTORS, "supports_masking": True}),
     "ODEBlock with sequences": (
         {"dynamics": dynamics, "return_sequences": True, "times": (0.0, 1.0, 3.0), "num_steps": 1},
@@ -54,6 +60,12 @@ CASES = {
         {"dynamics": dynamics, "solver": "bdf"},
         {**VECTORS, "run_training_check": False},
     ),
+    "ODERNN": ({"units": 2}, {**SERIES, "expected_output_shape": (2, 2)}),
+    "ODERNN with sequences": (
+        {"units": 2, "dynamics": dynamics, "return_sequences": True, "go_backwards": True},
+        {**SERIES, "expected_output_shape": (2, 5, 2)},
+    ),
+    "SeriesGrid": ({"points": 4}, {**SERIES, "expected_output_shape": (2, 4, 6)}),
     "TimeBatchNormalization": ({}, ON_IMAGES),
 }
 
@@ -216,10 +228,16 @@ def test_weights_go_round(name):
         lambda f, i: layers.ConcatConv2D(i(7), (i(3), i(5)), name="x"),
         lambda f, i: layers.ConcatDense(i(7), name="x"),
         lambda f, i: layers.ConvDynamics(i(7), i(3), name="x"),
+        lambda f, i: layers.DecayRNN(i(7), name="x"),
         lambda f, i: layers.DenseDynamics(i(7), name="x"),
         lambda f, i: layers.DenseDynamics([i(7), i(5)], name="x"),
         lambda f, i: layers.Forecaster(i(7), name="x"),
         lambda f, i: layers.GaussianSampling(i(7), name="x"),
+        lambda f, i: layers.NeuralCDE(i(7), rtol=f(0.5), solver="dopri5", name="x"),
+        lambda f, i: layers.ODERNN(
+            i(7), layers.DenseDynamics(2, name="y"), num_steps=i(2), name="x"
+        ),
+        lambda f, i: layers.SeriesGrid(i(7), name="x"),
         lambda f, i: layers.TimeBatchNormalization(f(0.5), f(0.25), i(7), name="x"),
         lambda f, i: tfnode.losses.GaussianLikelihood(f(0.5)),
     ],

@@ -110,6 +110,18 @@ MODELS = {
     "backward_encoder_simple": lambda: _series(layers.BackwardEncoder(3)),
     "backward_encoder_gru": lambda: _series(layers.BackwardEncoder(3, "gru")),
     "forecaster": lambda: _series(layers.Forecaster(3, "gru")),
+    "ode_rnn": lambda: _series(
+        layers.ODERNN(3, layers.DenseDynamics(2), solver="heun", num_steps=2, go_backwards=True)
+    ),
+    "ode_rnn_simple": lambda: _series(
+        layers.ODERNN(3, cell="simple", gradient="backprop", return_sequences=True)
+    ),
+    "neural_cde": lambda: _series(layers.NeuralCDE(3)),
+    "neural_cde_linear": lambda: _series(
+        layers.NeuralCDE(2, keras.layers.Dense(8, "tanh"), "linear", "dopri5", rtol=1e-4)
+    ),
+    "decay_rnn": lambda: _series(layers.DecayRNN(3, return_sequences=True)),
+    "series_grid": lambda: _series(layers.SeriesGrid(4)),
     "cnf": lambda: models.cnf((2,), hidden_units=[3], regularizers={"kineticenergy": 0.1}),
     "latent_ode": lambda: _compiled(
         models.latent_ode(SERIES, latent_units=2, hidden_units=3, rnn_units=3)

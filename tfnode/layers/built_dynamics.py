@@ -27,7 +27,13 @@ def symbols(shapes: Any, dtype: str, dtypes: Sequence[str] = ()) -> Any:
     return keras.tree.pack_sequence_as(every, told)
 
 
-def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dtype: str) -> None:
+def build_layer(
+    dynamics: keras.layers.Layer,
+    state: Any,
+    context: Any,
+    time_dtype: str,
+    time_shape: tuple = (),
+) -> None:
     """Call the dynamics on symbols, which builds every layer in them.
 
     Args:
@@ -35,25 +41,31 @@ def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dty
         state: A nest of symbolic tensors.
         context: Another, or `None`.
         time_dtype: The dtype of the time.
+        time_shape: Its shape: that of a scalar, or `(batch,)`.
 
     Raises:
         ValueError: If a layer has an activity regularizer, or the derivative another shape than
             the state.
     """
-    for layer in dynamics._flatten_layers():
-        if layer.activity_regularizer is not None:
-            raise ValueError(
-                "Layers in the dynamics cannot have an activity regularizer; use "
-                f"`tfnode.regularizers` for the path. Received: {layer.name} with "
-                f"activity_regularizer={layer.activity_regularizer}"
-            )
-    derivative = caller(dynamics, context)(keras.KerasTensor((), dtype=time_dtype), state)
+    refuse_activity_regularizers(dynamics)
+    derivative = caller(dynamics, context)(keras.KerasTensor(time_shape, time_dtype), state)
     shapes = [keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             "The dynamics must return the shape of the state, since they are its derivative. "
             f"Received: {dynamics.name} with output {shapes[0]} for state {shapes[1]}"
         )
+
+
+def refuse_activity_regularizers(dynamics: keras.layers.Layer) -> None:
+    """Raise `ValueError` if a layer has one: its loss would belong to an evaluation in a loop."""
+    for layer in dynamics._flatten_layers():
+        if layer.activity_regularizer is not None:
+            raise ValueError(
+                "Layers in the dynamics cannot have an activity regularizer; an `ODEBlock` takes "
+                f"`tfnode.regularizers` for the path. Received: {layer.name} with "
+                f"activity_regularizer={layer.activity_regularizer}"
+            )
 
 
 def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Variable]:
