@@ -19,9 +19,18 @@ MODELS = {
     "linear_series": linear_series,
 }
 MISSING = (0.0, 0.3, 0.5, 0.7)
+# The parameters of the models are as many within a fifth. Other data need other widths for that.
+WIDTHS: dict[str, dict[str, dict[str, int]]] = {
+    "japanese_vowels": {},
+    "basic_motions": {
+        "ode_rnn": {"units": 26, "hidden_units": 24},
+        "gru": {"units": 29},
+        "cnn1d": {"filters": 13},
+    },
+}
 
 
-def get_config(dataset: Any = "japanese_vowels") -> dict[str, Any]:
+def get_config(dataset: str = "japanese_vowels") -> dict[str, Any]:
     """Return five seeds of five models at four rates of missing points."""
     models = {}
     for name, file in MODELS.items():
@@ -29,5 +38,7 @@ def get_config(dataset: Any = "japanese_vowels") -> dict[str, Any]:
             config = file.get_config()
             config.dataset = dataset
             config.data = SeriesSettings(missing=missing)
+            for width, value in WIDTHS[dataset].get(name, {}).items():
+                setattr(config.model, width, value)
             models[f"{name}_{round(100 * missing)}"] = config
     return {"seeds": (0, 1, 2, 3, 4), "models": models}
