@@ -81,7 +81,7 @@ def draw_bands(axis: Axes, curves: Mapping[str, Sequence[Curve]], ylabel: str) -
     return handles
 
 
-def draw_band(axis: Axes, x: Sequence[float], values: np.ndarray, color: str) -> Any:
+def draw_band(axis: Axes, x: Sequence[float] | np.ndarray, values: np.ndarray, color: str) -> Any:
     """Draw the mean of curves and a band of their standard deviation; return the line of the mean.
 
     A single point has an error bar.

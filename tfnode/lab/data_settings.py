@@ -25,4 +25,4 @@ class SeriesSettings(Section):
 
 
 # The kinds of data, see `tfnode.data.KINDS`, that have settings.
-DATA = {"spirals": SpiralsSettings, "series": SeriesSettings}
+DATA: dict[str, type[Section]] = {"spirals": SpiralsSettings, "series": SeriesSettings}

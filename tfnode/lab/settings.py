@@ -168,7 +168,7 @@ class Settings(Section):
                 f"The model {self.model.name} has no such settings of data. "
                 f"Received: data={self.data.to_dict()}"
             )
-        unfit = {}
+        unfit: dict[str, float] = {}
         if self.kind != "images":
             unfit |= {f"augmentation.{k}": v for k, v in self.augmentation.to_dict().items()}
         if self.kind == "spirals":

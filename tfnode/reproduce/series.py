@@ -128,8 +128,9 @@ def figure(values: dict[str, dict[str, Any]]) -> Any:
             accuracy = np.array([one["test_accuracy"] for one in ones]).T  # (seeds, rates)
             rates = [100 * one["missing"] for one in ones]
             handles[name] = plots.draw_band(axis, rates, accuracy, color)
-        look = {"color": "0.4", "linestyle": "--", "linewidth": 1.0}
-        handles[CONSTANT] = axis.axhline(found["constant"], **look)
+        handles[CONSTANT] = axis.axhline(
+            found["constant"], color="0.4", linestyle="--", linewidth=1.0
+        )
         axis.set(title=dataset, xlabel="points missing, %", xticks=rates)
         style.percent(axis)
         style.grid(axis)
