@@ -19,14 +19,15 @@ class NeuralCDE(SeriesLayer):
     """A neural controlled differential equation: the path through the data drives the state.
 
     ```
-    dz/dt = field(z) dX/dt,   X(t) = (t, x(t)),   z(t_0) = W X(t_0) + b
+    dz/dt = field(z) dX/dt,   X(t) = (t, x(t)),   z(t_0) = W x(t_0) + b
     ```
 
     with `x` the path through the values, see `tfnode.interpolation`, and `field(z)` a matrix of
     `units` rows and `channels + 1` columns, of which the first belongs to the time. Each sample
-    has its own times. A missing value is not on the path, which goes on through the others of its
-    channel. A channel that is missing at first has its first observed value there: there alone the
-    layer looks ahead.
+    has its own times, and only their differences matter to a field that does not depend on the
+    time. A missing value is not on the path, which goes on through the others of its channel. A
+    channel that is missing at first has its first observed value there: there alone the layer
+    looks ahead. To tell it what was observed, give it the count of observations as channels.
 
     Args:
         units: Size of the state, an int.
@@ -105,7 +106,7 @@ class NeuralCDE(SeriesLayer):
         self.initial = keras.layers.Dense(self.units, dtype=self.dtype_policy, name="initial")
 
     def build_parts(self, batch: int | None, channels: int) -> None:
-        self.initial.build((batch, channels + 1))
+        self.initial.build((batch, channels))
         size = self.units * (channels + 1)
         self.matrix = self.field
         if self.matrix is None:
@@ -133,8 +134,7 @@ class NeuralCDE(SeriesLayer):
         times, values = given.times, given.values
         # The coefficients of the pieces: `(batch, n, degree + 1, channels)`.
         pieces = PATHS[self.path_name](times, values).pieces
-        first = tf.cast(times[:, :1], values.dtype)
-        z = self.initial(tf.concat([first, pieces[:, 0, 0]], 1))
+        z = self.initial(pieces[:, 0, 0])
         z = tf.ensure_shape(tf.cast(z, values.dtype), [times.shape[0], self.units])
         # The first step is over a gap of 0, so that there is a state for each point.
         pieces = tf.concat([tf.zeros_like(pieces[:, :1, 1:]), pieces[:, :-1, 1:]], 1)
