@@ -75,6 +75,15 @@ class Path:
         """The times: `(batch, n)`, or `(n,)` where they are shared."""
         return self._times[0] if self._times.shape[0] == 1 else self._times
 
+    @property
+    def pieces(self) -> tf.Tensor:
+        """The coefficients of `1, s, s^2, ...` from each time to the next, `s` the time since.
+
+        `(batch, n, degree + 1, channels...)`, with a batch of 1 for one path. Half-precision
+        values have float32 coefficients. They are constant from the last time on.
+        """
+        return self._table
+
     @tf.autograph.experimental.do_not_convert
     def __call__(self, t: Any) -> tf.Tensor:
         """Return the value at `t`."""

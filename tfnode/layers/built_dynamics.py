@@ -10,7 +10,13 @@ from tfnode.field.calls import caller, converted
 from tfnode.problem import Problem
 
 
-def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dtype: str) -> None:
+def build_layer(
+    dynamics: keras.layers.Layer,
+    state: Any,
+    context: Any,
+    time_dtype: str,
+    time_shape: tuple = (),
+) -> None:
     """Call the dynamics on symbols, which builds every layer in them.
 
     Args:
@@ -18,6 +24,7 @@ def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dty
         state: A nest of symbolic tensors.
         context: Another, or `None`.
         time_dtype: The dtype of the time.
+        time_shape: Its shape: that of a scalar, or `(batch,)`.
 
     Raises:
         ValueError: If a layer has an activity regularizer, or the derivative another shape than
@@ -30,7 +37,7 @@ def build_layer(dynamics: keras.layers.Layer, state: Any, context: Any, time_dty
                 f"`tfnode.regularizers` for the path. Received: {layer.name} with "
                 f"activity_regularizer={layer.activity_regularizer}"
             )
-    derivative = caller(dynamics, context)(keras.KerasTensor((), dtype=time_dtype), state)
+    derivative = caller(dynamics, context)(keras.KerasTensor(time_shape, time_dtype), state)
     shapes = [keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)]
     if shapes[0] != shapes[1]:
         raise ValueError(
