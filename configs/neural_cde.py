@@ -8,11 +8,11 @@ from tfnode.lab.settings import SeriesSettings, Settings
 
 
 def get_config() -> Settings:
-    """Return a neural CDE of 7,785 parameters."""
+    """Return a neural CDE of 7,769 parameters."""
     return Settings(
         name="neural_cde",
         dataset="japanese_vowels",
-        epochs=100,
+        epochs=30,
         batch_size=32,
         learning_rate=1e-2,
         schedule="one_cycle",

@@ -12,7 +12,7 @@ def get_config() -> Settings:
     return Settings(
         name="ode_rnn",
         dataset="japanese_vowels",
-        epochs=100,
+        epochs=30,
         batch_size=32,
         learning_rate=1e-2,
         schedule="one_cycle",

@@ -35,7 +35,10 @@ class Made:
         self.layer.build((None, 5, 2))
         weights = [0.2 + 0.3 * RNG.normal(size=w.shape) for w in self.layer.weights]
         self.layer.set_weights(weights)
-        values, times = tf.TensorSpec([None, None, 2], "float64"), tf.TensorSpec([None] * 2, "float64")
+        values, times = (
+            tf.TensorSpec([None, None, 2], "float64"),
+            tf.TensorSpec([None] * 2, "float64"),
+        )
         mask = tf.TensorSpec([None, None], "bool")
         self._plain = tf.function(
             lambda v, t: self.layer(v, times=t), input_signature=[values, times]

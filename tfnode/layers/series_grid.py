@@ -49,7 +49,9 @@ class SeriesGrid(keras.layers.Layer):
         self.built = True
 
     @tf.autograph.experimental.do_not_convert
-    def call(self, values: Any, times: Any = None, mask: Any = None, values_mask: Any = None) -> Any:
+    def call(
+        self, values: Any, times: Any = None, mask: Any = None, values_mask: Any = None
+    ) -> Any:
         wide = tf.float64 if self.compute_dtype == "float64" else tf.float32
         given = series(values, times, masked(mask, values_mask), wide)
         first = given.times[:, :1]

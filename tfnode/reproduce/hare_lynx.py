@@ -64,7 +64,7 @@ class Trajectory(NamedTuple):
 
 
 class Equations:
-    """Lotka and Volterra's equations with what is learned of them.
+    """Lotka and Volterra's equations with what is learned in them.
 
     Args:
         network: Whether a perceptron is added.
@@ -100,6 +100,7 @@ class Equations:
             first.assign(generator.normal(size=first.shape))
 
     def __call__(self, t: Any, y: Any) -> Any:
+        """Return the derivatives of states, both `(..., 2)`; the time has no part in them."""
         import tensorflow as tf
 
         a, b, c, d = tf.unstack(tf.exp(self.rates.value))

@@ -33,8 +33,8 @@ def figure(
     result = plots.blank_figure(style.WIDE, 5.6, plots.origin(["hare and lynx"], seeds))
     above = [f"series {animal}" for animal in ANIMALS]
     names = list(models)
-    layout: list[Any] = [[place, place] for place in above]
-    axes = result.subplot_mosaic([*layout, names])
+    layout: Any = [*([place, place] for place in above), names]
+    axes = result.subplot_mosaic(layout)
     handles: dict[str, Any] = {}
     for i, place in enumerate(above):
         axis = axes[place]
