@@ -14,7 +14,7 @@ def get_config() -> Settings:
         dataset="japanese_vowels",
         epochs=30,
         batch_size=32,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
         model=LinearSeriesSettings(),
