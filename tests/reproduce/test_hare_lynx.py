@@ -56,6 +56,21 @@ def test_errors():
     assert found == {"rmse": pytest.approx(np.sqrt(12.5)), "hares": 3.0, "lynxes": 4.0}
 
 
+def test_the_figure():
+    years, logs = np.arange(1845, 1850), np.random.default_rng(0).normal(size=(5, 2))
+    fine = np.repeat(logs, hare_lynx.FINE, axis=0)[: 4 * hare_lynx.FINE + 1]
+    one = hare_lynx.Trajectory(6, fine, lambda y: y[:, ::-1] + 0.1, [1.0] * 4)
+    np.testing.assert_array_equal(one.states, logs)
+    other = one._replace(path=fine + 0.2)
+    found = hare_lynx.figure(years, 3, logs, {"a": [one, other], "b": [one, one]}, [0, 1])
+    titles = [axis.get_title() for axis in found.axes]
+    assert titles == ["", "", "a", "b"]
+    data, mean, same = found.axes[0].get_lines()
+    np.testing.assert_array_equal(data.get_ydata(), logs[:, 0])
+    np.testing.assert_allclose(mean.get_ydata(), logs[:, 0] + 0.1)
+    np.testing.assert_allclose(same.get_ydata(), logs[:, 0])
+
+
 @pytest.mark.parametrize("until", [1863, 1916])
 def test_years_without_enough_before_or_behind(until, tmp_path, capsys):
     assert hare_lynx.main([f"--until={until}", f"--out={tmp_path}"]) == 1
