@@ -16,7 +16,10 @@ from collections.abc import Sequence
 
 COMMANDS = ("train", "study", "tune", "report", "export", "classify", "reproduce")
 # The modules of `tfnode.reproduce` that are commands.
-TOPICS = ("augmentation", "batch_norm", "densities", "regularization", "spirals", "vector_field")
+TOPICS = (
+    *("augmentation", "batch_norm", "densities", "hare_lynx", "regularization"),
+    *("series", "spirals", "vector_field"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

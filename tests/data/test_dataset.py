@@ -141,3 +141,10 @@ def test_hold_out(dataset, fraction, count):
     assert sorted([*kept, *held_out]) == list(range(SIZE))
     assert (split.y_train == kept % 10).all() and (split.y_test == held_out % 10).all()
     np.testing.assert_array_equal(dataset.hold_out(fraction).x_test, split.x_test)
+
+
+def test_constant_score(dataset):
+    """Digits 0, 1 and 2 occur three times, the others twice; the first of them is taken."""
+    assert dataset.constant_score == pytest.approx(1 / 7)
+    frequent = dataset._replace(y_train=np.full(SIZE, 3), y_test=np.array([3, 3, 1, 3]))
+    assert frequent.constant_score == 0.75

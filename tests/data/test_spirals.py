@@ -24,6 +24,8 @@ def test_position():
 def test_shapes_and_types(dataset):
     assert dataset.name == "spirals"
     assert dataset.score == "rmse"
+    assert dataset.constant_score is None
+    assert dataset.shape == {}
     assert "30 of 100 points" in dataset.source
     assert dataset.x_train.shape == (1000, 100, 3)
     assert dataset.x_test.shape == (200, 100, 3)

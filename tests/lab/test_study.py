@@ -69,7 +69,7 @@ class Trainer:
     """Takes the place of `worker.start`: makes run directories at once."""
 
     def __init__(self):
-        self.started, self.broken, self.test = [], {}, None
+        self.started, self.broken, self.test, self.constant = [], {}, None, None
 
     def __call__(self, path, settings, log, data_dir=None, threads=None):
         settings = settings.to_dict()
@@ -89,6 +89,7 @@ class Trainer:
                 "epochs": settings["epochs"],
                 "median_seconds_per_epoch": 3.5 + settings["seed"],
                 "peak_memory_mib": 800.0,
+                "constant_score": self.constant,
                 "test": self.test,
             }
             files.write_json(path / run_dir.METRICS, metrics)
@@ -163,6 +164,17 @@ def test_the_test_set_beside_a_validation_split(config, trainer, tmp_path):
         "sd": 0.0,
     }
     assert results["models"]["a"]["test_loss"]["mean"] == 0.25
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_most_frequent_class_stands_below_the_models(config, trainer, tmp_path):
+    trainer.constant = 0.1125
+    assert study.main([str(config), f"--out={tmp_path / 's'}"]) == 0
+    results = json.loads((tmp_path / "s" / "results.json").read_text())
+    assert results["constants"] == {"digits": 0.1125}
+    assert (tmp_path / "s" / "table.md").read_text("utf-8").splitlines()[4:] == [
+        "| most frequent class | - | 0 | 11.25 | - | - | - | - | - |"
+    ]
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -229,5 +229,3 @@ def test_errors():
         NeuralCDE(2, keras.layers.Dense(3))(tf.zeros([1, 2, 1]))
     with pytest.raises(ValueError, match="cannot have an activity regularizer"):
         NeuralCDE(2, keras.layers.Dense(4, activity_regularizer="l2"))(tf.zeros([1, 2, 1]))
-    with pytest.raises(ValueError, match="'adjoint' needs a fixed number of steps"):
-        NeuralCDE(2, solver="dopri5", gradient="adjoint")

@@ -10,9 +10,15 @@ if TYPE_CHECKING:
     from tfnode.data.augmentation import Augmentation
     from tfnode.data.dataset import Dataset
 
-NAMES = ("auto", "mnist", "digits", "spirals")
+# Each data set with the kind of its samples, which a model must take.
+KINDS = {
+    **dict.fromkeys(("auto", "mnist", "digits"), "images"),
+    **{"spirals": "spirals"},
+    **dict.fromkeys(("japanese_vowels", "basic_motions", "italy_power_demand"), "series"),
+}
+NAMES = tuple(KINDS)
 
-__all__ = ["NAMES", "Augmentation", "DataError", "Dataset", "load"]
+__all__ = ["KINDS", "NAMES", "Augmentation", "DataError", "Dataset", "load"]
 
 # TensorFlow is imported with these, so that commands can check a folder without it.
 _CLASSES = {"Augmentation": "augmentation", "Dataset": "dataset"}
@@ -23,10 +29,12 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
 
     Args:
         name: `"mnist"`, `"digits"`, or `"auto"`: MNIST where it can be had, otherwise
-            digits; the result's `name` says which it is, and `source` why. Or `"spirals"`,
-            time series that are generated.
+            digits; the result's `name` says which it is, and `source` why. Or time series:
+            `"spirals"`, which are generated, and `"japanese_vowels"`, `"basic_motions"` and
+            `"italy_power_demand"`, which were measured.
         data_dir: Folder of `mnist.npz`; see `tfnode.data.mnist.load`.
-        **options: Of the spirals, see `tfnode.data.spirals.load`; the others have none.
+        **options: Of time series: see `tfnode.data.spirals.load`, and for the others
+            `missing`, the rate of points that are dropped.
 
     Raises:
         ValueError: If the name is unknown.
@@ -34,12 +42,12 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, **options: A
         DataError: If the data cannot be had, or files are not what they should be. `"auto"`
             does not pass over bad files, nor over a folder that was named and holds none.
     """
-    from tfnode.data import digits, mnist, spirals
+    from tfnode.data import digits, mnist
 
     if name not in NAMES:
         raise ValueError(f"A data set is one of {NAMES}. Received: name={name!r}")
-    if name == "spirals":
-        return spirals.load(**options)
+    if KINDS[name] != "images":
+        return importlib.import_module(f"tfnode.data.{name}").load(**options)
     if options:
         raise TypeError(f"The data set {name} has no options. Received: {options}")
     if name == "digits":

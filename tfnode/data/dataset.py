@@ -33,6 +33,21 @@ class Dataset(NamedTuple):
         """Return the name of the score that judges models of these data."""
         return "accuracy"
 
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Return the arguments of a model's function that depend on the data."""
+        return {}
+
+    @property
+    def constant_score(self) -> float | None:
+        """Return the accuracy on the test set of the class most frequent in training.
+
+        It is the first of equally frequent ones. Without accuracy as the score it is `None`.
+        """
+        if self.score != "accuracy":
+            return None
+        return float((self.y_test == np.bincount(self.y_train).argmax()).mean())
+
     @staticmethod
     def inputs(x: Any) -> tf.Tensor:
         """Return the inputs of a model for a tensor of samples."""

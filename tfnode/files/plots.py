@@ -76,20 +76,32 @@ def draw_bands(axis: Axes, curves: Mapping[str, Sequence[Curve]], ylabel: str) -
     for name, runs in curves.items():
         epochs = sorted(set.intersection(*(set(epochs) for epochs, _ in runs)))
         values = np.array([[dict(zip(*run))[epoch] for epoch in epochs] for run in runs])
-        mean = values.mean(axis=0)  # (epochs,)
-        look: dict[str, Any] = {"color": chosen[name], "linewidth": 1.6}
-        marker = "o" if len(epochs) == 1 else ""
-        (handles[name],) = axis.plot(epochs, mean, marker=marker, markersize=4, **look)
-        if len(runs) > 1:
-            sd = values.std(axis=0, ddof=1)
-            if len(epochs) == 1:
-                axis.vlines(epochs, mean - sd, mean + sd, **look)
-            else:
-                axis.fill_between(
-                    epochs, mean - sd, mean + sd, color=chosen[name], alpha=0.18, linewidth=0
-                )
+        handles[name] = draw_band(axis, epochs, values, chosen[name])
     over_epochs(axis, ylabel)
     return handles
+
+
+def draw_band(axis: Axes, x: Sequence[float] | np.ndarray, values: np.ndarray, color: str) -> Any:
+    """Draw the mean of curves and a band of their standard deviation; return the line of the mean.
+
+    A single point has an error bar.
+
+    Args:
+        axis: The axes.
+        x: `(points,)`, that of all curves.
+        values: `(curves, points)`.
+        color: Of line and band.
+    """
+    mean = values.mean(axis=0)
+    look: dict[str, Any] = {"color": color, "linewidth": 1.6}
+    (line,) = axis.plot(x, mean, marker="o" if len(x) == 1 else "", markersize=4, **look)
+    if len(values) > 1:
+        sd = values.std(axis=0, ddof=1)
+        if len(x) == 1:
+            axis.vlines(x, mean - sd, mean + sd, **look)
+        else:
+            axis.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.18, linewidth=0)
+    return line
 
 
 def over_epochs(axis: Axes, ylabel: str) -> None:

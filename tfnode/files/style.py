@@ -24,6 +24,7 @@ MODELS = {
     **{"ode": BLUE, "node": BLUE, "latent_ode": BLUE},
     **{"resnet": ORANGE, "rnn": ORANGE},
     **{"anode": GREEN, "rnode": PURPLE, "ode_tuned": SKY},
+    **{"neural_cde": BLUE, "ode_rnn": GREEN, "gru": ORANGE, "cnn1d": PURPLE, "linear_series": SKY},
     **{"train": GRAY, "test": BLUE},
     **{"residual": RED, "no_block": GRAY, "ode_tuned_no_block": GRAY},
 }

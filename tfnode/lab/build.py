@@ -27,12 +27,13 @@ def compiled_model(settings: Settings, dataset: data.Dataset) -> keras.Model:
 
     For `Pixels` its first layer normalises them, so that it is in all files of the model, too.
     """
-    model = getattr(models, settings.model.name)(**settings.model.arguments())
+    function = getattr(models, settings.model.name)
+    model = function(**dataset.shape, **settings.model.arguments())
     if isinstance(dataset, Pixels):
         model = _from_pixels(model)
-    if settings.takes_series:
+    if settings.kind == "spirals":
         # Models know the noise, as in the paper's own code.
-        loss = losses.GaussianLikelihood(settings.spirals.noise)
+        loss = losses.GaussianLikelihood(settings.data_options["noise"])
         score: str | keras.metrics.Metric = metrics.RootMeanSquaredError()
     else:
         loss, score = keras.losses.SparseCategoricalCrossentropy(from_logits=True), "accuracy"

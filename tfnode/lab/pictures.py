@@ -18,18 +18,21 @@ ROWS, COLUMNS = 4, 8
 def write(run: "Run") -> None:
     """Write the pictures of a finished run, and the end of its event files.
 
-    There are pictures for classifiers on one device.
+    There are pictures for classifiers on one device: a confusion matrix, and for images those
+    that were taken for another class.
     """
     images = {}
     if run.strategy is None and run.dataset.score == "accuracy":
         data = run.test or run.dataset
         size = run.settings.batch_size
-        inputs = data.test_batches(size).map(lambda x, y: x)
+        inputs = data.test_batches(size).map(lambda x, y: (x,))
         logits = run.model.predict(inputs, verbose=0)  # (samples, classes)
         labels = np.asarray(data.y_test, np.int64)
-        plots.save(predictions(data.x_test, labels, logits), run.directory / run_dir.PREDICTIONS)
-        plots.save(confusion(labels, logits), run.directory / run_dir.CONFUSION)
-        for name in (run_dir.PREDICTIONS, run_dir.CONFUSION):
+        figures = {run_dir.CONFUSION: confusion(labels, logits)}
+        if run.settings.kind == "images":
+            figures[run_dir.PREDICTIONS] = predictions(data.x_test, labels, logits)
+        for name, figure in figures.items():
+            plots.save(figure, run.directory / name)
             images[name.removesuffix(".png")] = (run.directory / name).read_bytes()
     if run.settings.strategy != "multi_worker":
         run.tensor_board.write_end(flat(run.settings.to_dict()), images, run.settings.epochs)

@@ -92,15 +92,16 @@ class Run:
             self._record = _record_of(resume, settings)
         name = self._record["dataset"]["name"] if self._record else settings.chosen_data
         self.data_dir = data_dir
-        options = settings.spirals.to_dict() if name == "spirals" else {}
-        self.dataset, self.test = data.load(name, data_dir, **options), None
+        self.dataset = data.load(name, data_dir, **settings.data_options)
+        self.test = None
         if self._record and self._record["dataset"].get("sha256") != summary.sha256(self.dataset):
             raise RunError(
                 f"The run in {resume} was begun with other data, from "
                 f"{self._record['dataset'].get('source')}. Received: {self.dataset.source}"
             )
         # Runs that older versions began go on as they were.
-        if name != "spirals" and (not self._record or self._record.get(INPUTS) == PIXELS):
+        current = not self._record or self._record.get(INPUTS) == PIXELS
+        if settings.kind == "images" and current:
             self.dataset = Pixels(*self.dataset)
         devices.check_batch_size(self.strategy, settings.batch_size)
         if settings.validation:

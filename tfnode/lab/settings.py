@@ -1,17 +1,23 @@
 """`Settings`: everything that an experiment depends on."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from tfnode.data import KINDS, NAMES
 from tfnode.lab.cluster import cluster
+from tfnode.lab.data_settings import DATA, SeriesSettings, SpiralsSettings
 from tfnode.lab.model_settings import MODELS, ModelSettings
 from tfnode.lab.section import Rule, Section, plain
 from tfnode.runs.record import flat
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+if TYPE_CHECKING:  # The type checker knows no names that are found at run time.
+    Dataset = str
+else:
+    Dataset = Literal[NAMES]
 
 
 class AugmentationSettings(Section):
@@ -20,15 +26,6 @@ class AugmentationSettings(Section):
     shift: Annotated[float, Field(ge=0.0, le=28.0)] = Field(0.0, description="In pixels.")
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = Field(0.0, description="In degrees.")
     zoom: Fraction = Field(0.0, description="Fraction of the size.")
-
-
-class SpiralsSettings(Section):
-    """The settings of the data set of spirals, for the models of time series."""
-
-    points: Annotated[int, Field(ge=2, le=100)] = Field(100, description="Points observed.")
-    noise: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
-        0.3, description="Standard deviation of the noise."
-    )
 
 
 class Settings(Section):
@@ -47,10 +44,10 @@ class Settings(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] = Field(
         "unnamed", description="Name of the run."
     )
-    dataset: Literal["auto", "mnist", "digits", "spirals"] = Field(
+    dataset: Dataset = Field(
         "auto",
-        description="auto is MNIST where it can be had, otherwise scikit-learn's digits; "
-        "spirals for latent_ode and rnn.",
+        description="auto is the first that suits the model: MNIST where it can be had, "
+        "otherwise scikit-learn's digits; spirals; or japanese_vowels.",
     )
     epochs: Count = Field(10, description="Passes over the training data.")
     batch_size: Count = Field(64, description="Samples in a batch.")
@@ -83,19 +80,27 @@ class Settings(Section):
     deterministic: bool = Field(False, description="Bit-identical repeats, slower.")
     # XLA makes convolutions slower on CPUs, and small matrices several times faster.
     jit_compile: bool = Field(False, description="Whether XLA compiles the training.")
-    data: SpiralsSettings | None = Field(None, description="Settings of the spirals.")
     model: ModelSettings = Field(ModelSettings(name=""), description="Settings of the model.")
+    data: SpiralsSettings | SeriesSettings | None = Field(
+        None, description="Settings of the data set."
+    )
 
-    @field_validator("augmentation", "data", "model", mode="before")
+    @field_validator("augmentation", "model", "data", mode="before")
     @classmethod
     def _sections(cls, value: Any, info: Any) -> Any:
         """Take a dict, or a `ml_collections.ConfigDict`, in place of a section."""
         if value is None or isinstance(value, Section):
             return value
-        kinds = {"augmentation": AugmentationSettings, "data": SpiralsSettings}
         value = plain(value)
-        kind = kinds.get(info.field_name) or _model_of({"model": value})
-        return kind(**value)
+        if info.field_name == "augmentation":
+            return AugmentationSettings(**value)
+        if info.field_name == "model":
+            return _model_of({"model": value})(**value)
+        # The model comes before the data, and says which they are.
+        model = info.data.get("model")
+        if model is None or model.kind not in DATA:
+            raise ValueError(f"Expected data of a model of time series. Received: data={value}")
+        return DATA[model.kind](**value)
 
     @classmethod
     def read(cls, values: Any) -> "Settings":
@@ -127,19 +132,23 @@ class Settings(Section):
         return settings
 
     @property
-    def takes_series(self) -> bool:
-        """Whether the model takes time series."""
-        return self.model.series
+    def kind(self) -> str:
+        """The kind of data that the model takes, one of those in `tfnode.data.KINDS`."""
+        return self.model.kind
 
     @property
     def chosen_data(self) -> str:
-        """The data set, where "auto" is one that the model can take."""
-        return "spirals" if self.takes_series and self.dataset == "auto" else self.dataset
+        """The data set, where "auto" is the first one that the model can take."""
+        if self.dataset != "auto":
+            return self.dataset
+        return next(name for name, kind in KINDS.items() if kind == self.kind)
 
     @property
-    def spirals(self) -> SpiralsSettings:
-        """The settings of the spirals."""
-        return self.data or SpiralsSettings()
+    def data_options(self) -> dict[str, Any]:
+        """The options of the data set, for `tfnode.data.load`."""
+        if self.kind not in DATA:
+            return {}
+        return (self.data or DATA[self.kind]()).to_dict()
 
     def check(self) -> None:
         """Raise an error for settings that contradict each other.
@@ -150,18 +159,25 @@ class Settings(Section):
         """
         if not self.model.name:
             raise ValueError("Expected the setting model.name. Received: no model")
-        series = [name for name, model in MODELS.items() if model.series]
-        if (self.chosen_data == "spirals") != self.takes_series:
+        if KINDS[self.chosen_data] != self.kind:
             raise ValueError(
-                f"The models {', '.join(series)} are for dataset=spirals, the others for images. "
-                f"Received: model.name={self.model.name}, dataset={self.dataset}"
+                f"{_takers()}. Received: model.name={self.model.name}, dataset={self.dataset}"
             )
-        images = {f"augmentation.{k}": v for k, v in self.augmentation.to_dict().items()}
-        for name, value in {**images, "validation": self.validation}.items():
-            if self.takes_series and value:
+        if self.data is not None and type(self.data) is not DATA.get(self.kind):
+            raise ValueError(
+                f"The model {self.model.name} has no such settings of data. "
+                f"Received: data={self.data.to_dict()}"
+            )
+        unfit: dict[str, float] = {}
+        if self.kind != "images":
+            unfit |= {f"augmentation.{k}": v for k, v in self.augmentation.to_dict().items()}
+        if self.kind == "spirals":
+            unfit["validation"] = self.validation
+        for name, value in unfit.items():
+            if value:
                 raise ValueError(
-                    f"{name} must be 0 for time series, where it has no meaning. Received: "
-                    f"{name}={value}"
+                    f"{name} must be 0 for {self.chosen_data}, where it has no meaning. "
+                    f"Received: {name}={value}"
                 )
         self.model.check()
         if self.ema and self.strategy != "none":
@@ -177,7 +193,8 @@ def rules_for(model: str) -> dict[str, Rule]:
     """Return the rules for all settings beside a model, by their names with dots."""
     rules = {n: r for n, r in Settings.rules().items() if not n.startswith(("model.", "data."))}
     rules |= MODELS[model].rules("model.")
-    return rules | (SpiralsSettings.rules("data.") if MODELS[model].series else {})
+    kind = MODELS[model].kind
+    return rules | (DATA[kind].rules("data.") if kind in DATA else {})
 
 
 def _model_of(values: Mapping[str, Any]) -> type[ModelSettings]:
@@ -194,6 +211,18 @@ def _model_of(values: Mapping[str, Any]) -> type[ModelSettings]:
             f"Received: model.name={model['name']!r:.200}"
         )
     return MODELS[model["name"]]
+
+
+def _takers() -> str:
+    """Return the models in words, by the kind of data that they take."""
+    texts = []
+    for kind in DATA:
+        models = [name for name, model in MODELS.items() if model.kind == kind]
+        data = [name for name, of in KINDS.items() if of == kind]
+        if models:
+            texts.append(f"the models {', '.join(models)} are for dataset={' or '.join(data)}")
+    text = "; ".join([*texts, "the others are for images"])
+    return text[0].upper() + text[1:]
 
 
 def _is_section(name: str) -> bool:

@@ -49,9 +49,11 @@ def write_results(
         name: _model(name, score, cells, [row for row in rows if row["model"] == name])
         for name in dict.fromkeys(cell.model for cell in cells)
     }
+    # A model that gives every sample the same class belongs beside all others.
+    constants = {row["dataset"]: row["constant"] for row in rows if row["constant"] is not None}
     written = [out / TABLE]
     with replacing(out / TABLE) as temporary:
-        temporary.write_text(_table(models, score, failures), encoding="utf-8")
+        temporary.write_text(_table(models, constants, score, failures), encoding="utf-8")
     held_out = {"validation" if cell.experiment.settings.validation else "test" for cell in cells}
     title = plots.origin([row["dataset"] for row in rows], [row["seed"] for row in rows])
     for name, columns in _figures(score, " or ".join(sorted(held_out))).items():
@@ -68,7 +70,8 @@ def write_results(
         written.append(out / f"{name}.png")
         plots.save(figure, written[-1])
     written.append(out / RESULTS)
-    write_json(written[-1], {"models": models, "runs": rows, "failed": failed})
+    results = {"models": models, "constants": constants, "runs": rows, "failed": failed}
+    write_json(written[-1], results)
     return written
 
 
@@ -84,6 +87,7 @@ def _row(cell: "Cell", score: str, last: Row) -> dict[str, Any]:
         **{name: metrics[name] for name in ("dataset", "parameters", "epochs")},
         **{f"test_{name}": test[name] for name in (score, "loss")},
         **{name: last[name] for name in (score, "nfe_forward", "nfe_backward")},
+        "constant": metrics.get("constant_score"),
         "seconds_per_epoch": metrics["median_seconds_per_epoch"],
         "peak_memory_mib": metrics.get("peak_memory_mib"),
         **{name: record.get(name) for name in ("device", "git_commit", "versions")},
@@ -110,7 +114,12 @@ def _model(
     return summary
 
 
-def _table(models: Mapping[str, dict[str, Any]], score: str, failures: Mapping["Cell", str]) -> str:
+def _table(
+    models: Mapping[str, dict[str, Any]],
+    constants: Mapping[str, float],
+    score: str,
+    failures: Mapping["Cell", str],
+) -> str:
     """Return the table in Markdown, with the failures below it."""
     measures = _measures(score)
     lines = [["model", "seeds", "parameters", *(heading for heading, _, _ in measures.values())]]
@@ -121,6 +130,9 @@ def _table(models: Mapping[str, dict[str, Any]], score: str, failures: Mapping["
             values = [factor * value for value in summary[measure]["values"]]
             line.append(spread(values, digits) if values else "-")
         lines.append(line)
+    for dataset, value in constants.items():
+        name = "most frequent class" + (f" of {dataset}" if len(constants) > 1 else "")
+        lines.append([name, "-", "0", f"{100 * value:.2f}", *["-"] * (len(measures) - 1)])
     text = markdown(lines)
     for cell, reason in failures.items():
         text += f"\nNot in the table: {cell.model}, seed {cell.seed}: {reason}\n"

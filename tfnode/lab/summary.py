@@ -104,6 +104,7 @@ def metrics(run: "Run", ending: str) -> dict[str, Any]:
         "diverged": ending == "diverged",
         "final": last,
         "best": {"epoch": best["epoch"], score: best[score]},
+        "constant_score": (run.test or run.dataset).constant_score,
         "median_seconds_per_epoch": median_seconds(rows),
         "peak_memory_mib": _peak_memory(),
     }

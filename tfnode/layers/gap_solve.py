@@ -25,8 +25,7 @@ class GapSolve:
         options: Arguments of the solver beside its name; `None` stands for the default.
 
     Raises:
-        ValueError: If the solver and the gradient do not go together, or if either cannot solve
-            sample by sample and the number of steps is not fixed.
+        ValueError: If the solver and the gradient do not go together, or if the solver is TFP's.
     """
 
     def __init__(self, solver: Any, gradient: Any, options: dict[str, Any]) -> None:
@@ -41,12 +40,6 @@ class GapSolve:
             )
         control = self.solver.controller
         self.shared = isinstance(control, FixedSteps) and control.step_size is None
-        if not self.shared and not self.gradient.independent:
-            raise ValueError(
-                f"The gradient '{self.gradient.name}' needs a fixed number of steps in each gap: "
-                "give the solver `num_steps`. Or use gradient='checkpoint'. "
-                f"Received: solver={self.solver}"
-            )
 
     def __call__(self, rates: Callable, y: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
         """Return the state after the gap.

@@ -65,8 +65,7 @@ class NeuralCDE(SeriesLayer):
 
     Raises:
         ValueError: If an argument is out of range, if the field has another shape, or if the
-            gradient and the solver do not go together: see `tfnode.gradients`. 'adjoint' needs a
-            fixed number of steps.
+            gradient and the solver do not go together: see `tfnode.gradients`.
         tf.errors.InvalidArgumentError: If times known only at run time do not increase, or a
             solve fails. XLA has no assertions: there the result is NaN.
 

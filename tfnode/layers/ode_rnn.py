@@ -61,7 +61,6 @@ class ODERNN(SeriesRNN):
     Raises:
         ValueError: If an argument is out of range, if the dynamics change the shape of the state,
             or if the gradient and the solver do not go together: see `tfnode.gradients`.
-            'adjoint' needs a fixed number of steps.
         tf.errors.InvalidArgumentError: If times known only at run time do not increase, or a
             solve fails. XLA has no assertions: there the result is NaN.
 

@@ -64,7 +64,7 @@ def _trained(options: argparse.Namespace, model: str, points: int, seed: int) ->
 
     settings = config_file.load_settings(config_file.FOLDER / f"{model}.py")
     settings.seed = seed
-    settings.data = SpiralsSettings(points=points, noise=settings.spirals.noise)
+    settings.data = SpiralsSettings(points=points, noise=settings.data_options["noise"])
     if options.quick:
         settings.epochs, settings.batch_size = 1, 500
     one = runner.Experiment(_folder(options, model, points, seed), settings)

@@ -36,10 +36,10 @@ class ModelSettings(Section):
     function, with the same default, and the name of the function as the default of `name`.
 
     Attributes:
-        series: Whether the model takes time series; the others take images.
+        kind: The kind of data that the model takes, one of those in `tfnode.data.KINDS`.
     """
 
-    series: ClassVar[bool] = False
+    kind: ClassVar[str] = "images"
 
     name: str
 

@@ -18,7 +18,7 @@ from tfnode.lab.model_settings.base import (
 class LatentOdeSettings(ModelSettings):
     """The settings of the latent ODE for time series."""
 
-    series: ClassVar[bool] = True
+    kind: ClassVar[str] = "spirals"
 
     name: Literal["latent_ode"] = "latent_ode"
     latent_units: Size = Field(3, description="Dimensions of the latent state.")

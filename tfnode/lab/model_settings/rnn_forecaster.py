@@ -10,7 +10,7 @@ from tfnode.lab.model_settings.base import Cell, ModelSettings, Scale, Size
 class RnnForecasterSettings(ModelSettings):
     """The settings of the baseline for time series."""
 
-    series: ClassVar[bool] = True
+    kind: ClassVar[str] = "spirals"
 
     name: Literal["rnn_forecaster"] = "rnn_forecaster"
     units: Size = Field(25, description="Size of the state.")

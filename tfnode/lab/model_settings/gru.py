@@ -1,0 +1,17 @@
+"""The settings of `tfnode.models.gru`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from tfnode.lab.model_settings.base import Cell, ModelSettings, Size
+
+
+class GruSettings(ModelSettings):
+    """The settings of the recurrent classifier of time series."""
+
+    kind: ClassVar[str] = "series"
+
+    name: Literal["gru"] = "gru"
+    units: Size = Field(34, description="Size of the state.")
+    cell: Cell = Field("gru", description="Cell of the network.")

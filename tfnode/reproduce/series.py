@@ -1,0 +1,153 @@
+"""Accuracy by missing points: models of ODEs beside others, on time series that were measured.
+
+Trains every model of `configs/series_study.py` at every rate of missing points, in processes of
+their own, each run in a folder below `--out` unless it is there already. A run that was broken off
+goes on. The accuracy is that on the test set after the last epoch. NFE are the evaluations of the
+field on the way forward through a series of full length; with fixed steps they are known.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfnode.files import plots, style
+from tfnode.lab.study import Study
+from tfnode.lab.study_results import RESULTS
+from tfnode.reproduce import command
+from tfnode.runs import files
+
+CONFIG = "configs/series_study.py"
+DATASETS = ("japanese_vowels", "basic_motions")
+QUICK = ("gru_0", "gru_70", "linear_series_0", "linear_series_70")
+CONSTANT = "most frequent class"
+
+
+def run(options: argparse.Namespace) -> command.Results:
+    """Train the missing runs, and compare."""
+    datasets = options.datasets
+    if options.quick:
+        options.seeds, datasets = 1, DATASETS[:1]
+    values, rows = {}, []
+    for dataset in datasets:
+        values[dataset] = _study(options, dataset)
+        rows += table(dataset, values[dataset])
+    rates = sorted({one["missing"] for one in values[datasets[0]]["models"]})
+    columns = ["data", "model", "parameters", *(f"{100 * rate:g} % missing" for rate in rates)]
+    columns += ["NFE", "seconds an epoch"]
+    return command.Results(values, columns, rows, {"missing": figure(values)})
+
+
+def _study(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    """Train the runs on a data set that are not finished, and return the numbers of all."""
+    out = pathlib.Path(options.out, dataset)
+    study = Study(f"{CONFIG}:{dataset}", out)
+    seeds = range(options.seed, options.seed + options.seeds)
+    study.cells = [cell for cell in study.cells if cell.seed in seeds]
+    if options.quick:
+        study.cells = [cell for cell in study.cells if cell.model in QUICK]
+        for cell in study.cells:
+            cell.experiment.settings.epochs = 1
+    with study.open():
+        failures = study.train(options.jobs)
+        study.write_results(failures)
+    if failures:
+        raise ValueError("; ".join(f"{cell.name}: {why}" for cell, why in failures.items()))
+    from tfnode import data
+
+    points = data.load(dataset).shape["input_shape"][0]
+    return numbers(files.read_json(out / RESULTS), points)
+
+
+def numbers(results: dict[str, Any], points: int) -> dict[str, Any]:
+    """Return the numbers of a study that are compared.
+
+    Args:
+        results: Those that the study wrote.
+        points: Points of the longest series.
+
+    Returns:
+        `constant`, the accuracy of the most frequent class, and `models`, a list of a dict for
+        each model and rate of missing points, with lists over seeds.
+    """
+    models = []
+    for found in results["models"].values():
+        settings = found["settings"]
+        one = {"model": settings["model"]["name"], "missing": settings["data"]["missing"]}
+        one |= {name: found[name] for name in ("parameters", "seeds")}
+        one["nfe"] = evaluations(settings["model"], points)
+        for name in ("test_accuracy", "seconds_per_epoch"):
+            one[name] = found[name]["values"]
+        models.append(one)
+    (constant,) = results["constants"].values()
+    return {"constant": constant, "models": models}
+
+
+def evaluations(model: dict[str, Any], points: int) -> int | None:
+    """Return the evaluations of the field on the way through a series, where they are known.
+
+    There is a solve for each point, from the one before.
+    """
+    from tfnode import solvers
+
+    if "solver" not in model or model["solver"] in solvers.ADAPTIVE:
+        return None
+    stages = solvers.get(model["solver"], num_steps=1).tableau.stages
+    return points * stages * (model["num_steps"] or 1)
+
+
+def table(dataset: str, values: dict[str, Any]) -> list[list[str]]:
+    """Return the rows of a data set. Seconds are over all rates."""
+    rows = []
+    for model in dict.fromkeys(one["model"] for one in values["models"]):
+        found = [one for one in values["models"] if one["model"] == model]
+        found.sort(key=lambda one: one["missing"])
+        row = [dataset, model, f"{found[0]['parameters']:,}"]
+        row += [command.spread([100 * x for x in one["test_accuracy"]], 1) for one in found]
+        row.append(str(found[0]["nfe"] or "-"))
+        row.append(command.spread([x for one in found for x in one["seconds_per_epoch"]], 2))
+        rows.append(row)
+    rates = len({one["missing"] for one in values["models"]})
+    constant = f"{100 * values['constant']:.1f}"
+    return [*rows, [dataset, CONSTANT, "0", *[constant] * rates, "-", "-"]]
+
+
+def figure(values: dict[str, dict[str, Any]]) -> Any:
+    """Draw the accuracy by the rate of missing points: mean and standard deviation over seeds."""
+    seeds = next(iter(values.values()))["models"][0]["seeds"]
+    result, axes = plots.new_figure(plots.origin([], seeds), columns=len(values), sharey=True)
+    handles: dict[str, Any] = {}
+    for axis, (dataset, found) in zip(axes, values.items()):
+        names = list(dict.fromkeys(one["model"] for one in found["models"]))
+        for name, color in style.colors(names).items():
+            ones = [one for one in found["models"] if one["model"] == name]
+            ones.sort(key=lambda one: one["missing"])
+            accuracy = np.array([one["test_accuracy"] for one in ones]).T  # (seeds, rates)
+            rates = [100 * one["missing"] for one in ones]
+            handles[name] = plots.draw_band(axis, rates, accuracy, color)
+        handles[CONSTANT] = axis.axhline(
+            found["constant"], color="0.4", linestyle="--", linewidth=1.0
+        )
+        axis.set(title=dataset, xlabel="points missing, %", xticks=rates)
+        style.percent(axis)
+        style.grid(axis)
+    axes[0].set_ylabel("test accuracy, %")
+    plots.legend(result, handles)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = command.parser("series", __doc__)
+    add = parser.add_argument
+    add("--seeds", type=command.at_least(1), default=5, help="how many seeds, at most 5 (5)")
+    add("--jobs", type=command.at_least(1), default=1, help="processes at the same time")
+    add("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="all by default")
+    return command.main(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
