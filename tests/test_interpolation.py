@@ -12,8 +12,8 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicHermiteSpline, PPoly
 
 import tfnode
-from tfnode.field.vector_field import VectorField
 from tfnode.interpolation import Hermite, Linear
+from tfnode.problem.field.vector_field import VectorField
 
 PATHS = [Linear, Hermite]
 paths = pytest.mark.parametrize("path", PATHS)

@@ -7,11 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode import gradients, solvers
-from tfnode.field.calls import converted
 from tfnode.gradients.base import Request
 from tfnode.problem import Problem
+from tfnode.problem.field.calls import converted
+from tfnode.problem.times import at_last_times, clocks, rank, stacked, times_tensor
 from tfnode.solvers.foreign import drivable
-from tfnode.times import at_last_times, clocks, rank, stacked, times_tensor
 
 
 def odeint(
@@ -128,13 +128,24 @@ def solve(
 
 
 @tf.autograph.experimental.do_not_convert
-def _solve(func, y0, t, solver, gradient, final_only, counters, integrand, independent, step_times):
+def _solve(
+    func: Any,
+    y0: Any,
+    t: Any,
+    solver: Any,
+    gradient: gradients.Gradient,
+    final_only: bool,
+    counters: tuple,
+    integrand: Callable | None,
+    independent: bool | None,
+    step_times: Any,
+) -> tuple[Any, tf.Tensor, Any]:
     gradient.check(solver)
     t, step_times = stacked(t), stacked(step_times)
     if independent is None:
         independent = rank(t) == 2
     if not independent:
-        times = functools.partial(times_tensor, t)
+        times: Callable = functools.partial(times_tensor, t)
     else:
         _check_independent(solver, integrand)
         times = functools.partial(clocks, t)

@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode.field.sources import value_of
 from tfnode.gradients.base import Gradient, Request
 from tfnode.gradients.refusal import refuse_python
 from tfnode.gradients.tapes import cut, recorded
 from tfnode.problem import Problem
+from tfnode.problem.field.sources import value_of
 from tfnode.solvers.failure import Caller
 from tfnode.solvers.foreign import drivable
 from tfnode.solvers.trajectory import Steps

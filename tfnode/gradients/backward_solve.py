@@ -5,12 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfnode.field.sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats
 from tfnode.gradients.reconstruction import relative_distance
 from tfnode.gradients.reverse_step import along
 from tfnode.gradients.tapes import recorded, vjp
+from tfnode.problem.field.sources import value_of
 from tfnode.solvers.failure import Caller, nan_where
 from tfnode.solvers.rows import Rows
 from tfnode.solvers.stages import expand

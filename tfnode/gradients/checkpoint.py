@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from tfnode import checks
-from tfnode.field.sources import value_of
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.parts import Part, without_failed, without_their_steps
@@ -14,6 +13,7 @@ from tfnode.gradients.reverse_step import ReverseStep
 from tfnode.gradients.tapes import recorded
 from tfnode.gradients.windows import Windows
 from tfnode.problem import Problem
+from tfnode.problem.field.sources import value_of
 from tfnode.solvers.failure import nan_where
 from tfnode.solvers.foreign import drivable
 from tfnode.solvers.stages import add

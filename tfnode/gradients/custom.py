@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfnode.field.sources import value_of
-from tfnode.field.vector_field import BoundField
 from tfnode.gradients.base import BackwardStats, Request
 from tfnode.gradients.refusal import first_order_only, refuse_lists, refuse_python
 from tfnode.gradients.tapes import cut, recorded, unrecorded
 from tfnode.problem import Problem
+from tfnode.problem.field.sources import value_of
+from tfnode.problem.field.vector_field import BoundField
 from tfnode.solvers.failure import Caller, checked, finite
 from tfnode.solvers.trajectory import Stats, Trajectory
 

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfnode.field.sources import value_of
-from tfnode.field.vector_field import BoundField
 from tfnode.gradients.tapes import gradients_or_zeros, inner, recorded
+from tfnode.problem.field.sources import value_of
+from tfnode.problem.field.vector_field import BoundField
 from tfnode.solvers.stages import add, dense_slopes, expand, increment, stage_time
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
-from tfnode.field.sources import value_of
+from tfnode.problem.field.sources import value_of
 from tfnode.solvers.solver import Solver
 
 # TensorFlow exports no way to stop all tapes and let them go on.

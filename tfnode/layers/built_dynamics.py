@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.field.calls import caller, converted
 from tfnode.problem import Problem
+from tfnode.problem.field.calls import caller, converted
 
 
 def symbols(shapes: Any, dtype: str, dtypes: Sequence[str] = ()) -> Any:

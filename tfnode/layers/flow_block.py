@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfnode import regularizers as path_regularizers
-from tfnode.field.calls import caller, converted
 from tfnode.layers.ode_block import ODEBlock
+from tfnode.problem.field.calls import caller, converted
 
 LARGEST_EXACT = 4  # Elements of a sample up to which 'auto' takes the exact trace.
 TRACES = ("auto", "exact", "hutchinson")

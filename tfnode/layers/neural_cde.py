@@ -5,12 +5,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.field.calls import caller
 from tfnode.interpolation import Hermite, Linear
 from tfnode.layers.built_dynamics import refuse_activity_regularizers
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
+from tfnode.problem.field.calls import caller
 
 PATHS = {"hermite": Hermite, "linear": Linear}
 

@@ -11,11 +11,11 @@ from keras.src.backend import AutocastScope, set_keras_mask
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
-from tfnode.field.calls import caller, converted
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
-from tfnode.times import numbers_in_order, without_padding
+from tfnode.problem.field.calls import caller, converted
+from tfnode.problem.times import numbers_in_order, without_padding
 
 
 @keras.saving.register_keras_serializable("tfnode")

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.field.calls import caller
 from tfnode.layers.built_dynamics import build_layer
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_rnn import SeriesRNN
+from tfnode.problem.field.calls import caller
 
 
 @keras.saving.register_keras_serializable("tfnode")

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from tfnode import solvers
-from tfnode.field.calls import caller
 from tfnode.gradients.inference import Inference
 from tfnode.integrate import solve
 from tfnode.layers import ODEBlock
+from tfnode.problem.field.calls import caller
 from tfnode.runs.errors import RunError
 from tfnode.solvers.foreign import drivable
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from tfnode.field.scopes import Watching
+from tfnode.problem.field.scopes import Watching
 
 # Operations that draw another number each time they run.
 RANDOM_OPERATIONS = {

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfnode.field import checks
-from tfnode.field.scopes import Watching, is_seed
-from tfnode.field.sources import is_continuous, is_variable, sources_of
+from tfnode.problem.field import checks
+from tfnode.problem.field.scopes import Watching, is_seed
+from tfnode.problem.field.sources import is_continuous, is_variable, sources_of
 from tfnode.solvers.rows import Rows, take
 
 
@@ -157,7 +157,7 @@ class BoundField:
 def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, Watching]:
     scope = Watching(seeds)
 
-    def evaluate(t, y, own):
+    def evaluate(t: tf.Tensor, y: list, own: list) -> tuple:
         # At the root of a graph TensorFlow refuses names of layers that begin with "_".
         scope.graph = tf.compat.v1.get_default_graph()
         with scope, tf.name_scope("vector_field"):

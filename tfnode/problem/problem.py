@@ -7,12 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfnode.field.calls import caller, derivative, state_tensor
-from tfnode.field.scopes import PinnedSeeds
-from tfnode.field.vector_field import VectorField
+from tfnode.problem.field.calls import caller, derivative, state_tensor
+from tfnode.problem.field.scopes import PinnedSeeds
+from tfnode.problem.field.vector_field import VectorField
+from tfnode.problem.step_times import Pieces, merged
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
-from tfnode.step_times import Pieces, merged
 
 
 class Problem:
@@ -75,7 +75,8 @@ class Problem:
         given = t(self.time_dtype)
         if independent:
             given = self._by_sample(given)
-        self.places, self.stops = None, None
+        self.places: Any = None
+        self.stops: tf.Tensor | None = None
         if step_times is not None:
             given, self.places, self.stops = merged(given, step_times)
         self._set_times(given)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfnode.times import given_times
+from tfnode.problem.times import given_times
 
 
 class Merged(NamedTuple):

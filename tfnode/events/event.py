@@ -6,18 +6,14 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode import gradients, sample_events, solvers
-from tfnode.field.calls import converted
+from tfnode import gradients, solvers
+from tfnode.events import samples
+from tfnode.events.search import locate
 from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
 from tfnode.problem import Problem
-from tfnode.solvers import step_control
-from tfnode.solvers.controller import Solve
-from tfnode.solvers.failure import checked
+from tfnode.problem.field.calls import converted
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.stages import add, increment, stages
-
-ITERATIONS = 60
 
 
 def odeint_event(
@@ -103,7 +99,7 @@ def odeint_event(
         raise ValueError(f"`direction` must be -1, 0 or 1. Received: direction={direction!r}")
     if independent:
         options = reverse_time, t1, direction, solver, gradient
-        return sample_events.solve(converted(func), y0, t0, converted(event_fn), *options)
+        return samples.solve(converted(func), y0, t0, converted(event_fn), *options)
     if t1 is not None or direction:
         raise ValueError(
             "`t1` and `direction` need independent=True, which gives every sample its own event. "
@@ -113,8 +109,16 @@ def odeint_event(
 
 
 @tf.autograph.experimental.do_not_convert
-def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
-    def first_time(dtype):
+def _solve(
+    func: Any,
+    y0: Any,
+    t0: Any,
+    event_fn: Any,
+    reverse_time: bool,
+    solver: Any,
+    gradient: gradients.Gradient,
+) -> tuple[tf.Tensor, Any]:
+    def first_time(dtype: tf.DType) -> tf.Tensor:
         start = tf.cast(t0, dtype) if tf.is_tensor(t0) else tf.constant(t0, dtype)
         if start.shape.rank not in (None, 0):
             raise ValueError(f"`t0` must be a scalar. Received: t0 of shape {start.shape}")
@@ -124,7 +128,7 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
     problem.refuse_random()
     start, dtype = first_time(problem.time_dtype)[0], problem.time_dtype
 
-    def event(t, y):
+    def event(t: tf.Tensor, y: list) -> tf.Tensor:
         value = tf.convert_to_tensor(event_fn(t, problem.pack(y)))
         if not value.dtype.is_floating or value.shape.num_elements() == 0:
             raise ValueError(
@@ -135,7 +139,7 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
 
     direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
     with record.stop_recording():
-        elapsed, element = _locate(solver, problem, recorded(event), direction)
+        elapsed, element = locate(solver, problem, recorded(event), direction)
     field = problem.vector_field.bind(problem.vector_field.reads)
     elapsed = tf.stop_gradient(elapsed)
     # The first correction is right to the first derivative, the second to the third.
@@ -151,7 +155,9 @@ def _solve(func, y0, t0, event_fn, reverse_time, solver, gradient):
     return start + elapsed, states
 
 
-def _correction(event, time, y, slope, element):
+def _correction(
+    event: Callable, time: tf.Tensor, y: list, slope: list, element: tf.Tensor
+) -> tf.Tensor:
     """Return a zero with the gradient of the event's time.
 
     It is a step of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
@@ -164,109 +170,3 @@ def _correction(event, time, y, slope, element):
     )
     rate = by_time + inner(by_y, slope, time.dtype)
     return -(value - tf.stop_gradient(value)) / rate
-
-
-def _locate(solver, problem, event_fn, direction):
-    """Return the elapsed time of the event and the element of the event function that it is."""
-    field = recorded(problem.vector_field.bind(problem.vector_field.reads))
-    t0, tableau = problem.times[0], solver.tableau
-    # Nobody knows the last time; it is only a direction.
-    far = tf.stack([t0, direction * tf.constant(1e30, t0.dtype)])
-    pace = solver.controller.pace(Solve(tableau, field, far, final_only=True))
-
-    def event(t, y):
-        return event_fn(problem.caller_time(t), y)
-
-    def distances(signs, values):
-        """Above zero until the event, for every element that has a sign yet."""
-        return tf.where(signs == 0.0, tf.ones_like(values), signs * values)
-
-    def smallest(signs, values):
-        return tf.reduce_min(distances(signs, values))
-
-    def unfinished(now, signs, h, found):
-        del signs, h
-        return ~found & now.may_go_on(pace.total)
-
-    def body(now, signs, h, found):
-        trial = pace.step_towards(now.t + direction * now.h, now, direction, field)
-        values = event(trial.t, trial.y)
-        found = trial.accept & (smallest(signs, values) <= 0.0)
-        after = pace.advance(now, trial, now.reached)
-        now = tf.nest.map_structure(lambda a, b: tf.where(found, a, b), now, after)
-        unsigned = trial.accept & ~found & (signs == 0.0)
-        return now, tf.where(unsigned, tf.sign(values), signs), trial.h, found
-
-    now, signs, h, found = tf.while_loop(
-        unfinished,
-        body,
-        (
-            pace.start(problem.y0, []),
-            tf.sign(event(t0, problem.y0)),
-            tf.zeros([], t0.dtype),
-            tf.constant(False),
-        ),
-        maximum_iterations=pace.total,
-        parallel_iterations=1,
-    )
-
-    # The Illinois method, on steps of a fraction of the last one.
-    def values_at(fraction):
-        size = fraction * h
-        ks, _ = stages(tableau.rows, field, now.t, now.y, size, first=now.derivative)
-        return event(now.t + size, add(now.y, increment(tableau.b, size, ks)))
-
-    one = tf.ones([], t0.dtype)
-    resolution = 4.0 * step_control.epsilon(t0.dtype)
-
-    def wide(i, a, fa, b, fb, side):
-        del fa, side
-        scale = tf.maximum(tf.abs(now.t), tf.abs(h))
-        return found & (i < ITERATIONS) & (fb < 0.0) & ((b - a) * tf.abs(h) > resolution * scale)
-
-    def narrow(i, a, fa, b, fb, side):
-        c = (a * fb - b * fa) / (fb - fa)
-        # Where rounding leaves nothing between, halve.
-        c = tf.where((c > a) & (c < b), c, 0.5 * (a + b))
-        fc = smallest(signs, values_at(c))
-        right = fc <= 0.0
-        new = tf.where(right, 1, -1)
-        # An end that stays a second time counts half, or it might stay for ever.
-        weight = tf.where(tf.equal(new, side), tf.constant(0.5, c.dtype), one)
-        return (
-            i + 1,
-            tf.where(right, a, c),
-            tf.where(right, weight * fa, fc),
-            tf.where(right, c, b),
-            tf.where(right, fc, weight * fb),
-            new,
-        )
-
-    _, _, _, fraction, _, _ = tf.while_loop(
-        wide,
-        narrow,
-        (
-            tf.zeros([], tf.int32),
-            tf.zeros([], t0.dtype),
-            smallest(signs, event(now.t, now.y)),
-            one,
-            smallest(signs, values_at(one)),
-            tf.zeros([], tf.int32),
-        ),
-        maximum_iterations=ITERATIONS,
-        parallel_iterations=1,
-    )
-    element = tf.argmin(distances(signs, values_at(fraction)))
-    time = now.t + fraction * h
-    time = checked(
-        time,
-        ~found,
-        "No event: the event function kept its sign, or was NaN, until the solver failed or had "
-        "spent its `max_steps`. Check the event function and `reverse_time`, or give the solver a "
-        "larger `max_steps`.",
-        "time reached =",
-        problem.caller_time(now.t),
-        "last step size =",
-        now.h,
-    )
-    return time, element

@@ -1,0 +1,62 @@
+"""Where within a step an event lies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfnode.solvers import step_control
+
+ITERATIONS = 60
+
+
+def crossing(value: Callable, found: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+    """Return at which fraction of a step a value falls to zero, by the Illinois method.
+
+    It is a false position that halves the value at an end that stays twice. The result is right
+    to the resolution of time.
+
+    Args:
+        value: `value(fraction)`, like `h`: above zero at 0, and at 1 zero or below.
+        found: Booleans like `h`, whether there is an event. Elsewhere the result means nothing.
+        t, h: Where the step begins, and its size with sign: scalars, or one for each sample.
+
+    Reference: Dowell, Jarratt, *A modified regula falsi method for computing the root of an
+    equation* (1971).
+    """
+    one = tf.ones_like(h)
+    resolution = 4.0 * step_control.epsilon(h.dtype)
+    scale = tf.maximum(tf.abs(t), tf.abs(h))
+
+    def wide(a: tf.Tensor, b: tf.Tensor, fb: tf.Tensor) -> tf.Tensor:
+        return found & (fb < 0.0) & ((b - a) * tf.abs(h) > resolution * scale)
+
+    def narrow(i: Any, a: Any, fa: Any, b: Any, fb: Any, side: Any) -> tuple:
+        going = wide(a, b, fb)
+        c = tf.math.divide_no_nan(a * fb - b * fa, fb - fa)
+        # Where rounding leaves nothing between, halve.
+        c = tf.where((c > a) & (c < b), c, 0.5 * (a + b))
+        fc = value(c)
+        right = fc <= 0.0
+        new = tf.where(right, 1, -1)
+        # An end that stays a second time counts half, or it might stay for ever.
+        weight = tf.where(tf.equal(new, side), 0.5 * one, one)
+        after = (
+            tf.where(right, a, c),
+            tf.where(right, weight * fa, fc),
+            tf.where(right, c, b),
+            tf.where(right, fc, weight * fb),
+            new,
+        )
+        kept = (a, fa, b, fb, side)
+        return i + 1, *(tf.where(going, x, z) for x, z in zip(after, kept))
+
+    start = (0.0 * one, value(0.0 * one), one, value(one), tf.zeros_like(one, tf.int32))
+    _, _, _, fraction, _, _ = tf.while_loop(
+        lambda i, a, fa, b, fb, side: tf.reduce_any(wide(a, b, fb)),
+        narrow,
+        (tf.zeros([], tf.int32), *start),
+        maximum_iterations=ITERATIONS,
+        parallel_iterations=1,
+    )
+    return fraction

@@ -1,0 +1,138 @@
+"""The events of independent samples, each at its own time."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+from tfnode.events.sample_search import SampleSearch
+from tfnode.gradients.reverse_step import along
+from tfnode.gradients.tapes import recorded
+from tfnode.integrate import solve as solve_to_times
+from tfnode.problem import Problem
+from tfnode.solvers.failure import compiled_by_xla, nan_samples
+from tfnode.solvers.stages import expand
+
+
+class SampleEvents(NamedTuple):
+    """The events of a batch.
+
+    Attributes:
+        times: `(batch,)`, the times of the events; the last time where there was none.
+        states: `y0` and the states at these times, stacked on a new first axis.
+        happened: `(batch,)` booleans, whether there was an event.
+        which: `(batch,)` int32, the element of the event function that was zero; -1 for none.
+    """
+
+    times: tf.Tensor
+    states: Any
+    happened: tf.Tensor
+    which: tf.Tensor
+
+
+@tf.autograph.experimental.do_not_convert
+def solve(
+    func: Any,
+    y0: Any,
+    t0: Any,
+    event_fn: Any,
+    reverse_time: bool,
+    t1: Any,
+    direction: int,
+    solver: Any,
+    gradient: Any,
+) -> SampleEvents:
+    """Solve as `tfnode.odeint_event` does for independent samples."""
+    batch = tf.shape(tf.convert_to_tensor(tf.nest.flatten(y0)[0]))[:1]
+
+    def clock(name: str, t: Any, dtype: tf.DType) -> tf.Tensor:
+        value = tf.cast(t, dtype) if tf.is_tensor(t) else tf.constant(t, dtype)
+        if value.shape.rank not in (0, 1):
+            raise ValueError(
+                f"`{name}` must be a scalar, or of shape (batch,). "
+                f"Received: {name} of shape {value.shape}"
+            )
+        return tf.broadcast_to(value, batch)
+
+    sign = -1.0 if reverse_time else 1.0
+
+    def span(dtype: tf.DType) -> tf.Tensor:
+        start = clock("t0", t0, dtype)
+        # Nobody may know the last time; it is only a direction then.
+        end = start + sign * 1e30 if t1 is None else clock("t1", t1, dtype)
+        return tf.stack([start, end], 1)
+
+    problem = Problem(func, y0, span, independent=True)
+    problem.refuse_random()
+    dtype = problem.time_dtype
+    start = clock("t0", t0, dtype)
+
+    def event(t: tf.Tensor, y: list) -> tf.Tensor:
+        value = tf.convert_to_tensor(event_fn(t, problem.pack(y)))
+        if not value.dtype.is_floating or value.shape.rank not in (1, 2):
+            raise ValueError(
+                "`event_fn` must return floats of shape (batch,) or (batch, k), whose signs change "
+                "at the event. "
+                f"Received: a result of dtype={value.dtype.name}, shape={value.shape}"
+            )
+        value = tf.cast(value, dtype)
+        return value if value.shape.rank == 2 else value[:, tf.newaxis]
+
+    with record.stop_recording():
+        search = SampleSearch(solver, problem, recorded(event), direction)
+        elapsed, happened, which, failed = search.run()
+        if t1 is not None:
+            # Another solve fails where this one did, and says so.
+            failed = tf.zeros_like(failed)
+            elapsed = tf.where(happened, elapsed, problem.times[:, 1])
+        elif solver.on_failure == "raise" and not compiled_by_xla():
+            elapsed = _checked(elapsed, failed, start)
+    field = problem.vector_field.bind(problem.vector_field.reads)
+    elapsed, at = tf.stop_gradient(elapsed), tf.maximum(which, 0)
+    for _ in range(2 if gradient.higher_order else 1):
+        times = tf.stack([start, start + elapsed], 1)
+        states, _, _ = solve_to_times(func, y0, times, solver, gradient, independent=True)
+        y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
+        slope, _ = field(elapsed, y)
+        change = _correction(event, start + elapsed, y, slope, at, happened)
+        elapsed += change
+    final = [x + expand(tf.cast(change, x.dtype), x) * dx for x, dx in zip(y, slope)]
+    final = problem.pack([nan_samples(failed, x) for x in final])
+    states = tf.nest.map_structure(lambda x, last: tf.stack([x[0], last]), states, final)
+    return SampleEvents(nan_samples(failed, start + elapsed), states, happened, which)
+
+
+def _checked(elapsed: tf.Tensor, failed: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    here = tf.where(failed)[:, 0]
+    check = tf.debugging.Assert(
+        ~tf.reduce_any(failed),
+        [
+            "No event in some of the samples: the event function kept its sign, or was NaN, until "
+            "the solver failed or had spent its `max_steps`. Give `t1`, the last time to look at, "
+            "or check the event function, `direction` and `reverse_time`. Received: samples =",
+            here,
+            "time reached =",
+            tf.gather(start + elapsed, here),
+        ],
+        5,
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(elapsed)
+
+
+def _correction(
+    event: Any, time: tf.Tensor, y: list, slope: list, at: tf.Tensor, happened: tf.Tensor
+) -> tf.Tensor:
+    """Return zeros with the gradients of the events' times.
+
+    They are steps of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch([time, *y])
+        value = tf.gather(event(time, y), at, batch_dims=1)
+    by_time, *by_y = tape.gradient(
+        value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    rate = tf.where(happened, by_time + along(by_y, slope, time), tf.ones_like(time))
+    residual = tf.where(happened, value - tf.stop_gradient(value), tf.zeros_like(time))
+    return -residual / rate
