@@ -61,6 +61,7 @@ ACCURATE = {
     "adaptive checkpoint": {"solver": ADAPTIVE},
     "backprop": {"solver": FIXED, "gradient": "backprop"},
     "adaptive backprop": {"solver": ADAPTIVE, "gradient": "backprop"},
+    "adaptive adjoint": {"solver": ADAPTIVE, "gradient": "adjoint"},
     "step size": {"solver": "dopri5", "step_size": 0.003},
 }
 FAST = ("checkpoint", "adjoint", "adaptive checkpoint")
@@ -229,3 +230,5 @@ def test_errors():
         NeuralCDE(2, keras.layers.Dense(3))(tf.zeros([1, 2, 1]))
     with pytest.raises(ValueError, match="cannot have an activity regularizer"):
         NeuralCDE(2, keras.layers.Dense(4, activity_regularizer="l2"))(tf.zeros([1, 2, 1]))
+    with pytest.raises(ValueError, match="needs a Runge-Kutta solver of `tfnode.solvers`"):
+        NeuralCDE(2, solver="bdf")

@@ -77,6 +77,7 @@ ACCURATE = {
     "backwards": {"solver": FIXED, "go_backwards": True},
     "backprop": {"solver": FIXED, "gradient": "backprop"},
     "adaptive backprop": {"solver": ADAPTIVE, "gradient": "backprop"},
+    "adaptive adjoint": {"solver": ADAPTIVE, "gradient": "adjoint"},
     "step size": {"solver": "dopri5", "step_size": 0.02},
     "backwards, adaptive": {"solver": ADAPTIVE, "go_backwards": True},
 }
