@@ -128,10 +128,9 @@ def figure(values: dict[str, dict[str, Any]]) -> Any:
             accuracy = np.array([one["test_accuracy"] for one in ones]).T  # (seeds, rates)
             rates = [100 * one["missing"] for one in ones]
             handles[name] = plots.draw_band(axis, rates, accuracy, color)
-        handles[CONSTANT] = axis.axhline(
-            found["constant"], color="0.4", linestyle="--", linewidth=1.0
-        )
-        axis.set(title=dataset, xlabel="points missing, %", xticks=rates)
+        # A line there would leave the models no room.
+        title = f"{dataset} ({CONSTANT}: {100 * found['constant']:.1f} %)"
+        axis.set(title=title, xlabel="points missing, %", xticks=rates)
         style.percent(axis)
         style.grid(axis)
     axes[0].set_ylabel("test accuracy, %")
