@@ -215,3 +215,22 @@ def test_second_derivatives():
 
     t = times[:, 1:]
     np.testing.assert_allclose(run(), t**2 * np.exp(-k * t), rtol=1e-5)
+
+
+def test_the_adjoint_of_the_last_state_alone():
+    """A block that returns no sequence goes back through all of its times."""
+    block = tfnode.ODEBlock(
+        lambda t, y: -y * t[:, tf.newaxis], "rk4", gradient="adjoint", dtype="float64"
+    )
+    times = tf.constant([[0.0, 1.0, 2.0], [0.0, 2.0, 3.0]], tf.float64)
+    y0 = tf.ones([2, 1], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch([y0, times])
+        last = block(y0, times=times)
+    exact = tfnode.odeint(
+        lambda t, y: -y * t[:, tf.newaxis], y0, times, gradient="adjoint", num_steps=1, solver="rk4"
+    )
+    np.testing.assert_array_equal(last, exact[-1])
+    by_y0, by_times = tape.gradient(last, [y0, times])
+    assert by_times.shape == times.shape
+    np.testing.assert_allclose(by_y0[0], last[0], rtol=0.05)

@@ -46,10 +46,9 @@ class BackwardSolve:
         request, times, cotangents = self.solved.request, self.times, self.cotangents
         g = [tf.zeros_like(value_of(s)) for s in self.solved.field.sources]
         if request.final_only:
-            first, last = times[..., 0], times[..., -1]
-            rate = self._rate(last, self.states, cotangents, self.q_bar)
+            rate = self._rate(times[..., -1], self.states, cotangents, self.q_bar)
             adjoint, g, stats, reached, _ = self._segment(
-                last, first, self.states, list(cotangents), g, self.y0, None
+                tf.reverse(times, [-1]), self.states, list(cotangents), g, self.y0, None
             )
             none = tf.zeros_like(tf.transpose(times)[1:-1])
             rates = tf.concat([none, rate[tf.newaxis]], 0)
@@ -73,11 +72,11 @@ class BackwardSolve:
         dy, dq = recorded(self.solved.field)(t, y)
         return [*dy, *dq]
 
-    def _between(self, late: tf.Tensor, early: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        """Return the span of a solve from one time back to an earlier one, and its field."""
+    def _between(self, times: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        """Return the times of a solver that goes back through these, and its field."""
         if self.solved.stops is not None:
-            late, early = inside(late, early)
-        return tf.stack([late, early]), self._field
+            times = tf.stack(inside(times[0], times[1]))
+        return times, self._field
 
     def _augmented(self, field: Callable) -> Callable:
         """Return the field of the state and its adjoint, and of the gradients in the sources."""
@@ -125,9 +124,9 @@ class BackwardSolve:
         following = self._time(tf.minimum(i + 1, tf.shape(self.times)[-1] - 1))
         return tf.where(tf.equal(self._time(i), following), tf.zeros_like(change), change)
 
-    def _segment(self, late, early, y, adjoint, g, goal, first_step) -> tuple:
-        """Solve over one interval, and compare the state at its end with the stored one."""
-        span, field = self._between(late, early)
+    def _segment(self, times, y, adjoint, g, goal, first_step) -> tuple:
+        """Solve back through these times, and compare the state at the last with the stored one."""
+        span, field = self._between(times)
         result = self.solver.integrate(
             self._augmented(field),
             [*y, *adjoint],
@@ -140,7 +139,7 @@ class BackwardSolve:
         found = result.states[: self.size]
         step = first_step if result.step is None else result.step
         stats = BackwardStats(*result.stats, relative_distance(found, goal))
-        reached = self.check.reached(found, goal, early)
+        reached = self.check.reached(found, goal, times[..., -1])
         return result.states[self.size :], result.quadratures, stats, reached, step
 
     def _first_step(self) -> tuple[tf.Tensor, int]:
@@ -148,7 +147,7 @@ class BackwardSolve:
         start = [x[-1] for x in (*self.states, *self.cotangents)]
         # With stops the last two times may be the same.
         early = self._time(0 if self.solved.stops is not None else tf.shape(self.times)[-1] - 2)
-        span, field = self._between(self.times[..., -1], early)
+        span, field = self._between(tf.stack([self.times[..., -1], early], -1))
         return self.solver.initial_step(self._augmented(field), span[0], start, span[1] - span[0])
 
     def _segments(self, g: list) -> tuple:
@@ -168,9 +167,8 @@ class BackwardSolve:
             rates = rates.write(i - 1, rate)
             jumped = [a + c for a, c in zip(adjoint, arriving)]
             goal = [tf.gather(s, i - 1) for s in states]
-            adjoint, g, cost, reached, step = self._segment(
-                t, self._time(i - 1), y, jumped, g, goal, step
-            )
+            interval = tf.stack([t, self._time(i - 1)], -1)
+            adjoint, g, cost, reached, step = self._segment(interval, y, jumped, g, goal, step)
             error = tf.maximum(stats.reconstruction_error, cost.reconstruction_error)
             stats = BackwardStats(*(a + b for a, b in zip(stats[:3], cost[:3])), error)
             return i - 1, adjoint, g, stats, self.check.worse(worst, reached), rates, step
@@ -232,7 +230,8 @@ class SampleBackwardSolve(BackwardSolve):
     def _field(self, t: tf.Tensor, y: list) -> list:
         return recorded(self.solved.field)(t, y, self.rows)[0]
 
-    def _between(self, late: tf.Tensor, early: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def _between(self, times: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        late, early = times[:, 0], times[:, 1]
         if self.solved.stops is not None:
             late, early = inside(late, early)
 

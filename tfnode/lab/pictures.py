@@ -28,9 +28,10 @@ def write(run: "Run") -> None:
         inputs = data.test_batches(size).map(lambda x, y: (x,))
         logits = run.model.predict(inputs, verbose=0)  # (samples, classes)
         labels = np.asarray(data.y_test, np.int64)
-        figures = {run_dir.CONFUSION: confusion(labels, logits)}
+        figures = {}
         if run.settings.kind == "images":
             figures[run_dir.PREDICTIONS] = predictions(data.x_test, labels, logits)
+        figures[run_dir.CONFUSION] = confusion(labels, logits)
         for name, figure in figures.items():
             plots.save(figure, run.directory / name)
             images[name.removesuffix(".png")] = (run.directory / name).read_bytes()
