@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer of Python or NumPy, and no truth value."""
@@ -31,6 +33,15 @@ def integer(name: str, value: Any, least: int, wanted: str | None = None) -> int
 def positive(name: str, value: Any, wanted: str = "a positive, finite number") -> float:
     """Return an argument as a float above 0; see `real`."""
     return real(name, value, wanted, above=0.0)
+
+
+def by_component(
+    name: str, value: Any, wanted: str, least: float = -math.inf, above: float = -math.inf
+) -> float | tuple[float, ...]:
+    """Return an argument as a finite float, or several as a tuple; see `real`."""
+    if isinstance(value, numbers.Number) or np.ndim(value) != 1 or not len(value):
+        return real(name, value, wanted, least, above)
+    return tuple(real(name, x, wanted, least, above) for x in value)
 
 
 def real(

@@ -132,7 +132,7 @@ class Controller(abc.ABC):
 
     Attributes:
         adaptive: Whether it chooses them from an estimate of the error.
-        tolerances: `(rtol, atol)` where it does, else `None`.
+        tolerances: `(rtol, atol)` where it does, the largest of all components, else `None`.
         on_failure: As in `Embedded`.
     """
 

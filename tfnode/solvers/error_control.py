@@ -1,7 +1,9 @@
 """`ErrorControl`: steps as long as the estimate of their error allows."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfnode import checks
@@ -32,8 +34,8 @@ class ErrorControl(Controller):
 
     def __init__(
         self,
-        rtol: float = 1e-3,
-        atol: float = 1e-6,
+        rtol: float | Sequence[float] = 1e-3,
+        atol: float | Sequence[float] = 1e-6,
         first_step: float | None = None,
         max_steps: int = 4096,
         on_failure: str = "raise",
@@ -41,9 +43,11 @@ class ErrorControl(Controller):
         max_step: float | None = None,
         at_min_step: str = "fail",
     ):
-        self.rtol = checks.positive("rtol", rtol)
-        self.atol = checks.real("atol", atol, "a finite number, 0 or above", least=0.0)
-        self.tolerances = self.rtol, self.atol
+        wanted = "finite numbers above 0: one, or one for each component"
+        self.rtol = checks.by_component("rtol", rtol, wanted, above=0.0)
+        wanted = "finite numbers, 0 or above: one, or one for each component"
+        self.atol = checks.by_component("atol", atol, wanted, least=0.0)
+        self.tolerances = float(np.max(self.rtol)), float(np.max(self.atol))
         self.first_step = None if first_step is None else checks.positive("first_step", first_step)
         self.max_steps = checks.integer("max_steps", max_steps, 1)
         self.on_failure = checked_choice(on_failure)

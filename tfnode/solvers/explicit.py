@@ -1,5 +1,7 @@
 """`Explicit` and `Embedded`: the constructors of the explicit methods."""
 
+from collections.abc import Sequence
+
 from tfnode.solvers.error_control import ErrorControl
 from tfnode.solvers.fixed_steps import FixedSteps
 from tfnode.solvers.runge_kutta import RungeKutta
@@ -60,8 +62,9 @@ class Embedded(RungeKutta):
     are NaN instead.
 
     Args:
-        rtol: Relative tolerance, positive.
-        atol: Absolute tolerance, not negative.
+        rtol: Relative tolerance, positive: a number, or one for each element on the last axis of
+            the state.
+        atol: Absolute tolerance, not negative, like `rtol`.
         first_step: Size of the first step, without sign; `None` to have it chosen, which
             costs one evaluation.
         max_steps: Budget of steps for the whole solve, rejected ones included, an int of
@@ -94,8 +97,8 @@ class Embedded(RungeKutta):
 
     def __init__(
         self,
-        rtol: float = 1e-3,
-        atol: float = 1e-6,
+        rtol: float | Sequence[float] = 1e-3,
+        atol: float | Sequence[float] = 1e-6,
         first_step: float | None = None,
         max_steps: int = 4096,
         num_steps: int | None = None,

@@ -1,6 +1,7 @@
 """How long the steps of adaptive solvers are: the error norm, the first step, the controller."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,6 +13,10 @@ from tfnode.solvers.stages import add, increment
 SAFETY, INTEGRAL, PROPORTIONAL = 0.95, 0.9, 0.1
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 10.0
 SMALLEST_PREVIOUS = 0.1  # One very good step must not brake the one after the next.
+
+
+# A number, or one for each element on the last axis of the state.
+Tolerance = float | tuple[float, ...]
 
 
 def factor(ratio: tf.Tensor, previous: tf.Tensor, accept: tf.Tensor, order: int) -> tf.Tensor:
@@ -33,16 +38,16 @@ def factor(ratio: tf.Tensor, previous: tf.Tensor, accept: tf.Tensor, order: int)
 
 
 def ratio(
-    error: State, y: State, y_new: State, rtol: float, atol: float, h: tf.Tensor
+    error: State, y: State, y_new: State, rtol: Tolerance, atol: Tolerance, h: tf.Tensor
 ) -> tf.Tensor:
     """Return the error in units of the tolerance: root mean square over all components.
 
     Args:
         error, y, y_new: Lists of tensors.
-        rtol, atol: Tolerances, floats.
+        rtol, atol: Tolerances.
         h: A tensor like the result: a scalar, or one number for each sample.
     """
-    scales = [atol + rtol * tf.maximum(tf.abs(a), tf.abs(b)) for a, b in zip(y, y_new)]
+    scales = [scale(rtol, atol, tf.maximum(tf.abs(a), tf.abs(b))) for a, b in zip(y, y_new)]
     # Compared with a state that is infinite, every error would be nothing.
     scaled = [tf.where(s < math.inf, e / s, math.nan) for e, s in zip(error, scales)]
     return tf.stop_gradient(rms(scaled, h))
@@ -54,8 +59,8 @@ def first(
     y: State,
     derivative: State,
     span: tf.Tensor,
-    rtol: float,
-    atol: float,
+    rtol: Tolerance,
+    atol: Tolerance,
     order: int,
 ) -> tf.Tensor:
     """Return the size of the first step, without sign, for one evaluation.
@@ -66,12 +71,12 @@ def first(
         field, t, y: As in `Solver.initial_step`.
         derivative: List of tensors, the derivative of the state at `(t, y)`.
         span: From `t` to the last time: a scalar, or one number for each sample.
-        rtol, atol: Tolerances, floats.
+        rtol, atol: Tolerances.
         order: Of the embedded solution, plus one.
     """
-    scale = [atol + rtol * tf.abs(x) for x in y]
-    d0 = rms([x / s for x, s in zip(y, scale)], span)
-    d1 = rms([x / s for x, s in zip(derivative, scale)], span)
+    scales = [scale(rtol, atol, tf.abs(x)) for x in y]
+    d0 = rms([x / s for x, s in zip(y, scales)], span)
+    d1 = rms([x / s for x, s in zip(derivative, scales)], span)
     tiny = tf.constant(1e-6, span.dtype)
     h0 = tf.where((d0 < 1e-5) | (d1 < 1e-5), tiny, 0.01 * d0 / d1)
     # Rounding must not take the time beyond the last one.
@@ -79,7 +84,7 @@ def first(
     h0_signed = h0 * tf.sign(span)
     probe = add(y, increment((1.0,), h0_signed, [derivative]))
     second, _ = field(t + h0_signed, probe)
-    change = [(a - b) / s for a, b, s in zip(second, derivative, scale)]
+    change = [(a - b) / s for a, b, s in zip(second, derivative, scales)]
     steepest = tf.maximum(d1, rms(change, span) / h0)
     h1 = tf.where(
         steepest <= 1e-15,
@@ -89,6 +94,26 @@ def first(
     h = tf.minimum(tf.minimum(100.0 * h0, h1), tf.abs(span))
     # A field that is not finite must make the first step fail, not this.
     return tf.stop_gradient(tf.where(tf.math.is_finite(h), h, tf.abs(span)))
+
+
+def scale(rtol: Tolerance, atol: Tolerance, size: tf.Tensor) -> tf.Tensor:
+    """Return the error that is tolerated in a tensor of the state, whose absolute value is `size`.
+
+    Raises:
+        ValueError: If its last axis is not that of tolerances by component.
+    """
+
+    def like(tolerance: Tolerance) -> Any:
+        if not isinstance(tolerance, tuple):
+            return tolerance
+        if size.shape.rank == 0 or not size.shape[-1:].is_compatible_with([len(tolerance)]):
+            raise ValueError(
+                "Tolerances by component need one number for each element on the last axis of "
+                f"the state. Received: {len(tolerance)} numbers, a state of shape {size.shape}"
+            )
+        return tf.constant(tolerance, size.dtype)
+
+    return like(atol) + like(rtol) * size
 
 
 def rms(tensors: State, like: tf.Tensor) -> tf.Tensor:
