@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -81,3 +82,23 @@ def test_a_lambda_is_converted_where_its_source_is_known():
         return tfnode.odeint(FIELD, tf.constant([1.0]), [0.0, 1.0], solver="euler")[-1]
 
     assert float(solve()[0]) == 0.0
+
+
+def test_an_error_begins_with_the_failure():
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tfnode.odeint(lambda t, y: y**2, tf.ones([1]), [0.0, 2.0])
+    assert str(caught.value).startswith("Dopri5 failed: the ")
+    assert "time reached = " in str(caught.value)
+
+
+def test_complex_states_are_solved_as_pairs():
+    with pytest.raises(TypeError, match="real and the imaginary part.*complex128"):
+        tfnode.odeint(lambda t, y: 1j * y, tf.constant([1j]), [0.0, 1.0])
+
+    def rotation(t, y):
+        dz = 1j * tf.complex(y["re"], y["im"])
+        return {"re": tf.math.real(dz), "im": tf.math.imag(dz)}
+
+    y0 = {"re": tf.constant([1.0]), "im": tf.constant([0.0])}
+    ys = tfnode.odeint(rotation, y0, [0.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(ys["im"][-1], [np.sin(1.0)], rtol=1e-5)

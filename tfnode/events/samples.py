@@ -10,7 +10,7 @@ from tfnode.gradients.reverse_step import along
 from tfnode.gradients.tapes import recorded
 from tfnode.integrate import solve as solve_to_times
 from tfnode.problem import Problem
-from tfnode.solvers.failure import compiled_by_xla, nan_samples
+from tfnode.solvers.failure import asserted, compiled_by_xla, nan_samples
 from tfnode.solvers.stages import expand
 
 
@@ -104,7 +104,7 @@ def solve(
 
 def _checked(elapsed: tf.Tensor, failed: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     here = tf.where(failed)[:, 0]
-    check = tf.debugging.Assert(
+    check = asserted(
         ~tf.reduce_any(failed),
         [
             "No event in some of the samples: the event function kept its sign, or was NaN, until "
@@ -116,7 +116,7 @@ def _checked(elapsed: tf.Tensor, failed: tf.Tensor, start: tf.Tensor) -> tf.Tens
         ],
         5,
     )
-    with tf.control_dependencies([] if check is None else [check]):
+    with tf.control_dependencies(check):
         return tf.identity(elapsed)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.gradients.base import BackwardStats
-from tfnode.solvers.failure import compiled_by_xla
+from tfnode.solvers.failure import asserted, compiled_by_xla
 
 # With a fixed step no tolerance says how far a state may be off; this is a tenth of the state.
 LARGEST_RELATIVE_DISTANCE = 0.1
@@ -57,7 +57,7 @@ class ReconstructionCheck:
             self._warn(error)
             return stats, tf.constant(False)
         lost = ~(error <= self._limit)
-        check = tf.debugging.Assert(
+        check = asserted(
             ~lost,
             [
                 "The gradient 'adjoint' is lost: the backward solve misses the stored states by "
@@ -71,7 +71,7 @@ class ReconstructionCheck:
                 stats.reconstruction_error,
             ],
         )
-        with tf.control_dependencies([] if check is None else [check]):
+        with tf.control_dependencies(check):
             return tf.nest.map_structure(tf.identity, stats), tf.identity(lost)
 
     @staticmethod

@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
@@ -32,6 +33,34 @@ def compiled_by_xla() -> bool:
     return graph is not None and control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+def asserted(condition: tf.Tensor, data: list, summarize: int = 3) -> list[tf.Operation]:
+    """Raise an error if a condition does not hold, when it is evaluated.
+
+    Args:
+        condition: A boolean scalar.
+        data: The message: strings, and tensors.
+        summarize: How many elements of each tensor are shown.
+
+    Returns:
+        What `tf.control_dependencies` takes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If it does not hold.
+    """
+    if not tf.executing_eagerly():
+        return [tf.debugging.Assert(condition, data, summarize)]
+    if not condition:
+        # TensorFlow's own message would begin with the condition.
+        shown = [
+            np.array2string(x.numpy(), threshold=summarize, edgeitems=summarize)
+            if tf.is_tensor(x)
+            else str(x)
+            for x in data
+        ]
+        raise tf.errors.InvalidArgumentError(None, None, " ".join(shown))
+    return []
+
+
 def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summarize: int = 3) -> Any:
     """Return the results, if all went well; else raise an error, or return NaN under XLA.
 
@@ -45,8 +74,7 @@ def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summariz
     Raises:
         tf.errors.InvalidArgumentError: If `failed`.
     """
-    check = tf.debugging.Assert(~failed, [f"{message} Received:", *facts], summarize)
-    with tf.control_dependencies([] if check is None else [check]):
+    with tf.control_dependencies(asserted(~failed, [f"{message} Received:", *facts], summarize)):
         # Not under XLA alone: what is traced without it may be compiled by it later.
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
@@ -63,7 +91,7 @@ def raised(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: lis
     """
 
     def tell() -> tf.Tensor:
-        checks = []
+        checks: list = []
         for reason, holds in reasons:
             found, told = failed & holds, facts
             if failed.shape.rank:
@@ -72,8 +100,8 @@ def raised(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: lis
                 told += ["those with this reason =", tf.size(here), "by index =", here]
                 told += [tf.gather(x, here) if tf.is_tensor(x) else x for x in facts]
             message = f"{title}: {reason}. {advice} Received:"
-            checks.append(tf.debugging.Assert(~tf.reduce_any(found), [message, *told], 5))
-        with tf.control_dependencies([x for x in checks if x is not None]):
+            checks += asserted(~tf.reduce_any(found), [message, *told], 5)
+        with tf.control_dependencies(checks):
             return tf.constant(True)
 
     # One branch that is not taken costs less than a check of every reason.

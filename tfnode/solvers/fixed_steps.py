@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfnode import checks
 from tfnode.solvers import step_control
 from tfnode.solvers.controller import Controller, Solve, checked_choice
+from tfnode.solvers.failure import asserted
 from tfnode.solvers.fixed_pace import FixedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_fixed_pace import SampleFixedPace
@@ -70,7 +71,7 @@ class FixedSteps(Controller):
         exact = tf.abs(end - start) / tf.cast(self.step_size, start.dtype)
         slack = 8.0 * exact * step_control.epsilon(start.dtype)
         fits = exact <= MOST_STEPS
-        check = tf.debugging.Assert(
+        check = asserted(
             tf.reduce_all(fits),
             [
                 f"`step_size` must not cut an interval of the times into more than {MOST_STEPS} "
@@ -78,7 +79,7 @@ class FixedSteps(Controller):
                 exact,
             ],
         )
-        with tf.control_dependencies([] if check is None else [check]):
+        with tf.control_dependencies(check):
             steps = tf.where(fits, tf.math.ceil(exact - slack), 1.0)
         return tf.maximum(tf.cast(steps, tf.int32), 1)
 

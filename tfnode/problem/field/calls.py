@@ -86,6 +86,12 @@ def state_tensor(y: Any) -> tf.Tensor:
             f"a layer whose `call` calls `odeint`. Received: a symbolic tensor of shape {y.shape}"
         )
     y = tf.convert_to_tensor(y)
+    if y.dtype.is_complex:
+        raise TypeError(
+            "The state `y0` must be made of float tensors. Solve for the real and the imaginary "
+            "part: `y0 = {'re': tf.math.real(z), 'im': tf.math.imag(z)}`, and `tf.complex` within "
+            f"the dynamics. Received: dtype={y.dtype.name}, shape={y.shape}"
+        )
     if not y.dtype.is_floating:
         raise TypeError(
             "The state `y0` must be made of float tensors; cast it first, for example by "
