@@ -15,6 +15,24 @@ from tensorflow.python.framework import ops
 import tfnode  # noqa: F401  Registers the layers.
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as slow all but some combinations of the parametrised tests in modules marked `few`."""
+    combinations = {}
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few and item.get_closest_marker("slow") is None:
+            name = getattr(item, "originalname", item.name)
+            combinations.setdefault((item.path, name, few.args[0]), []).append(item)
+    for (_, _, few), found in combinations.items():
+        # The first one, the last one and those evenly between.
+        last = len(found) - 1
+        kept = {round(last * i / max(few - 1, 1)) for i in range(few)} if last >= few else None
+        for i, item in enumerate(found):
+            if kept is not None and i not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     keras.utils.set_random_seed(0)

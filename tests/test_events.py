@@ -8,6 +8,8 @@ from problems import MODES
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 G = 9.81
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 Y0 = np.array([[1.0, -0.5], [0.3, 2.0], [0.0, 1.0]], np.float32)
 TIMES = [0.0, 0.5, 1.0]
 

@@ -15,6 +15,8 @@ import tfnode
 from tfnode.interpolation import Hermite, Linear
 from tfnode.problem.field.vector_field import VectorField
 
+pytestmark = pytest.mark.few(2)
+
 PATHS = [Linear, Hermite]
 paths = pytest.mark.parametrize("path", PATHS)
 RANDOM = np.random.default_rng(0)

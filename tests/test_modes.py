@@ -9,6 +9,8 @@ from problems import MODES
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 FIXED, ADAPTIVE = solvers.FIXED_STEP, solvers.ADAPTIVE
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 CELLS = [(name, gradient) for name in [*FIXED, *ADAPTIVE] for gradient in GRADIENTS]

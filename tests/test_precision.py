@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tfnode import ODEBlock, gradients, layers, models, odeint, solvers
 
+pytestmark = pytest.mark.few(2)
+
 HALVES = ["mixed_bfloat16", "mixed_float16"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(16, 3)).astype(np.float32)

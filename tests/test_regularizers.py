@@ -18,6 +18,8 @@ from tfnode import ODEBlock, models, regularizers, solvers
 from tfnode.layers import ConvDynamics, DenseDynamics
 from tfnode.regularizers import JacobianFrobenius, KineticEnergy
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 2)).astype(np.float32)

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 import tfnode
 
+pytestmark = pytest.mark.few(2)
+
 SOLVERS = {
     "dopri5": {"rtol": 1e-10, "atol": 1e-12},
     "heun21": {"rtol": 1e-5, "atol": 1e-7, "max_steps": 100_000},

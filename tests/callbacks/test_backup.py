@@ -7,6 +7,8 @@ import pytest
 from tfnode.callbacks import Backup
 from tfnode.callbacks.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.few(2)
+
 X = np.linspace(-1, 1, 48, dtype=np.float32).reshape(24, 2)
 
 

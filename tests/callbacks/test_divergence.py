@@ -11,6 +11,8 @@ import tfnode
 from tfnode import solvers
 from tfnode.callbacks import Diverged, Divergence
 
+pytestmark = pytest.mark.few(2)
+
 STEPS = 40
 X = np.random.default_rng(0).normal(size=(4 * STEPS, 2)).astype("float32")
 Y = X[:, :1]

@@ -17,6 +17,8 @@ import tfnode
 from tfnode import solvers
 from tfnode.callbacks import CurveExport, SolverStats
 
+pytestmark = pytest.mark.few(2)
+
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(12, 2)
 
 

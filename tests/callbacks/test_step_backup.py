@@ -8,6 +8,8 @@ import tensorflow as tf
 from tfnode import ODEBlock, callbacks, layers
 from tfnode.callbacks.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.few(2)
+
 BATCHES = 5
 X = np.linspace(-1, 1, 2 * 8 * BATCHES, dtype=np.float32).reshape(8 * BATCHES, 2)
 

@@ -11,6 +11,8 @@ from problems import MODES, ONE_MODE
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 RATE, SPAN, REPEATS = 0.7, 0.5, 3
 SOLVER = solvers.RK4(num_steps=10)

@@ -9,6 +9,8 @@ from problems import MATRIX, START
 import tfnode
 from tfnode import gradients, solvers
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 
 

@@ -8,6 +8,8 @@ from problems import MODES, ONE_MODE
 import tfnode
 from tfnode import gradients, solvers
 
+pytestmark = pytest.mark.few(2)
+
 TIMES = np.array([[0.0, 1.0, 2.0], [0.0, 0.5, 0.5], [1.0, 0.0, -1.0]])
 Y0 = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 1.0]])
 RATES = np.array([[0.5], [1.0], [1.5]])

@@ -12,6 +12,8 @@ from scipy.integrate import solve_ivp
 import tfnode
 from tfnode import gradients, solvers
 
+pytestmark = pytest.mark.few(2)
+
 # Solvers whose solution and gradients are those of the differential equation to `ERROR`.
 RUNGE_KUTTA = [*solvers.FIXED_STEP, *solvers.ADAPTIVE]
 ADAPTIVE = solvers.ADAPTIVE

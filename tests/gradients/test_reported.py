@@ -12,6 +12,8 @@ import tensorflow as tf
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 f64 = tf.float64
 GRADIENTS = ["checkpoint", "adjoint", "backprop"]
 SELECTED = ["checkpoint", *(pytest.param(g, marks=pytest.mark.slow) for g in GRADIENTS[1:])]

@@ -16,6 +16,8 @@ import tfnode
 from tfnode import gradients, solvers
 from tfnode.problem import Problem
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 f64 = tf.float64
 

@@ -7,6 +7,8 @@ import tensorflow as tf
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 RATE = 0.7
 EXPECTED = -2.0 * np.exp(-RATE)  # Of the sum of two states in the rate.

@@ -8,6 +8,8 @@ from problems import MODES
 
 import tfnode
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "checkpoint", "backprop"]
 f64 = tf.float64
 Y0 = tf.constant([1.0], f64)

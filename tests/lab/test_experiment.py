@@ -20,6 +20,8 @@ from tfnode.lab.settings import Settings
 from tfnode.runs import files, report, run_dir
 from tfnode.runs.errors import RunError, TrainingError
 
+pytestmark = pytest.mark.few(2)
+
 FILES = {
     ".lock",
     "checkpoints",

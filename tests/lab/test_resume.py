@@ -20,6 +20,8 @@ from tfnode.lab import experiment, optimization, run
 from tfnode.runs import errors, files, run_dir
 from tfnode.runs.errors import RunError
 
+pytestmark = pytest.mark.few(3)
+
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in tfnode catches it."""

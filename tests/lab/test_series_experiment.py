@@ -10,6 +10,8 @@ from tfnode.runs import files, run_dir
 from tfnode.runs.report import write_report
 from tfnode.serving.export import export
 
+pytestmark = pytest.mark.few(2)
+
 SMALL = {
     "latent_ode": ["--config.model.hidden_units=8", "--config.model.rnn_units=6"],
     "rnn": ["--config.model.units=6"],

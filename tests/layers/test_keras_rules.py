@@ -12,6 +12,8 @@ from keras.src import testing
 import tfnode
 from tfnode import ODEBlock, layers, regularizers, solvers
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(0)
 IMAGES = {"input_shape": (2, 4, 4, 3)}
 # The time is a scalar, and `fit`, which part of the test calls, takes arrays of samples alone.

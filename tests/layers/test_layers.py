@@ -19,6 +19,8 @@ from tfnode.layers import (
     TimeBatchNormalization,
 )
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, 5, 4, 3)).astype(np.float32)
 VECTORS = RNG.normal(size=(3, 4)).astype(np.float32)

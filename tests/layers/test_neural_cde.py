@@ -14,6 +14,8 @@ from tfnode import solvers
 from tfnode.interpolation import Linear
 from tfnode.layers import NeuralCDE
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(2)
 TIMES = np.array([[0.0, 0.3, 0.4, 1.0], [2.0, 2.5, 2.5, 2.5], [-1.0, 0.5, 0.7, 0.9]])
 VALUES = RNG.normal(size=(3, 4, 2))

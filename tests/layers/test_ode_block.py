@@ -15,6 +15,8 @@ import tfnode
 from tfnode import ODEBlock, solvers
 from tfnode.layers import ConvDynamics, DenseDynamics
 
+pytestmark = pytest.mark.few(2)
+
 GRADIENTS = ["adjoint", "backprop"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 2)).astype(np.float32)

@@ -9,6 +9,8 @@ from problems import ONE_MODE, central_difference
 from tfnode import gradients, solvers
 from tfnode.layers import ODERNN, DenseDynamics
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(1)
 TIMES = np.array([[0.0, 0.3, 0.4, 1.0], [2.0, 2.5, 2.5, 2.5], [-1.0, 0.5, 0.7, 0.9]])
 VALUES = RNG.normal(size=(3, 4, 2))

@@ -8,6 +8,8 @@ import tensorflow as tf
 import tfnode
 from tfnode import layers
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(0)
 # Three series of 5, 3 and 4 points, of two channels.
 LENGTHS = (5, 3, 4)

@@ -8,6 +8,8 @@ import tensorflow as tf
 from tfnode import ODEBlock, gradients, models, solvers
 from tfnode.layers import Augment, TimeBatchNormalization
 
+pytestmark = pytest.mark.few(2)
+
 RNG = np.random.default_rng(0)
 
 

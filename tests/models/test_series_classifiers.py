@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tfnode import models
 
+pytestmark = pytest.mark.few(2)
+
 NAMES = ("linear_series", "cnn1d", "gru", "ode_rnn", "neural_cde")
 # Of two channels and two classes, about as large as each other.
 SMALL = {

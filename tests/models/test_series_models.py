@@ -7,6 +7,8 @@ import pytest
 from tfnode import data, losses, metrics, models
 from tfnode.data import spirals
 
+pytestmark = pytest.mark.few(2)
+
 SMALL = {"hidden_units": 8, "rnn_units": 6, "tol": 1e-2}
 
 

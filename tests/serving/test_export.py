@@ -20,6 +20,8 @@ from tfnode.runs.errors import RunError
 from tfnode.serving import export, portable, runtimes
 from tfnode.serving.trained import MEMBERS
 
+pytestmark = pytest.mark.few(3)
+
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 FORMATS = ("saved_model", "onnx", "tflite")
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "rk38", "heun21", "bosh3", "dopri5", "tsit5")

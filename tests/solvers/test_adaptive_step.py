@@ -7,6 +7,8 @@ from scipy.integrate import solve_ivp
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 TABLEAUX = {name: solvers.get(name).tableau for name in solvers.ADAPTIVE}
 # Those without dense output are for tolerances tighter than these: see `test_detest.py`.
 ADAPTIVE = [name for name, tableau in TABLEAUX.items() if tableau.dense is not None]

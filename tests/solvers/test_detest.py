@@ -19,6 +19,8 @@ from scipy.integrate import solve_ivp
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 SOLVERS = {
     "bosh3": (1e-3, 1e-6),
     "dopri5": (1e-3, 1e-6, 1e-9),

@@ -9,6 +9,8 @@ from problems import MODES, PROBLEMS
 import tfnode
 from tfnode import solvers
 
+pytestmark = pytest.mark.few(2)
+
 FIXED = solvers.FIXED_STEP
 
 

@@ -12,6 +12,8 @@ import tfnode
 from tfnode import solvers
 from tfnode.layers import ConcatConv2D, ConcatDense, TimeBatchNormalization
 
+pytestmark = pytest.mark.few(2)
+
 TIGHT = solvers.Dopri8(rtol=1e-12, atol=1e-12, max_steps=20000)
 MUS = np.array([0.1, 1.0, 5.0, 20.0])
 

@@ -12,6 +12,8 @@ from tfnode.lab.settings import SeriesSettings, Settings, SpiralsSettings
 from tfnode.runs import files, run_dir
 from tfnode.runs.report import write_report
 
+pytestmark = pytest.mark.few(2)
+
 SLOW = ("ode_rnn", "neural_cde", "gru", "cnn1d")
 
 
