@@ -68,13 +68,16 @@ def refuse_activity_regularizers(dynamics: keras.layers.Layer) -> None:
             )
 
 
-def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Variable]:
+def closed_over(
+    dynamics: Callable, state: Any, context: Any, own_times: bool = False
+) -> list[keras.Variable]:
     """Return the Keras variables that a plain callable reads.
 
     Args:
         dynamics: The callable.
         state: A nest of symbolic tensors.
         context: Another, or `None`.
+        own_times: Whether each sample has its own times, so that the time is `(batch,)`.
 
     Raises:
         ValueError: If it reads a `tf.Variable` that is no Keras variable.
@@ -83,7 +86,8 @@ def closed_over(dynamics: Callable, state: Any, context: Any) -> list[keras.Vari
 
     @tf.function(autograph=False)
     def trace(state: Any, context: Any) -> None:
-        problem = Problem(caller(func, context), state, lambda dtype: tf.zeros([1], dtype))
+        told = caller(func, context)
+        problem = Problem(told, state, lambda d: tf.zeros([1], d), independent=own_times)
         fields.append(problem.vector_field)
 
     trace.get_concrete_function(

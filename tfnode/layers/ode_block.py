@@ -144,13 +144,15 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
     ) -> None:
         self._costs = SolveCosts(self.name)
         state = symbols(inputs_shape, self.compute_dtype)
+        own_times = times_shape is not None and len(times_shape) == 2
         context = symbols(context_shape, self.compute_dtype, self._context_dtypes)
         if isinstance(self.dynamics, keras.layers.Layer):
             time_dtype = "float64" if self.compute_dtype == "float64" else "float32"
-            build_layer(self.dynamics, state, context, time_dtype)
+            time_shape = keras.tree.flatten(state)[0].shape[:1] if own_times else ()
+            build_layer(self.dynamics, state, context, time_dtype, time_shape)
         else:
             with self._autocast():
-                variables = closed_over(self.dynamics, state, context)
+                variables = closed_over(self.dynamics, state, context, own_times)
             for variable in variables:
                 self._track_variable(variable)
         self.built = True
