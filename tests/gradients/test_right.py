@@ -358,7 +358,7 @@ def test_second_derivatives_of_events(mode):
 # Random dynamics at the defaults
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     kind=st.sampled_from(["relaxing", "oscillating", "growing", "branch", "gather"]),
     p=st.tuples(st.floats(0.2, 3.0), st.floats(0.2, 2.0)),

@@ -36,6 +36,7 @@ def two_devices():
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_replicas_share_every_batch(two_devices):
     assert two_devices["replicas"] == 2
     for training in ("True", "False"):
