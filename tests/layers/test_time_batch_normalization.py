@@ -1,12 +1,9 @@
 """`TimeBatchNormalization`: batch statistics, averages by time, and their interpolation."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 from tfnode import ODEBlock
 from tfnode.layers import TimeBatchNormalization
@@ -272,72 +269,3 @@ def test_bad_options(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"`{name}` must be.*Received"):
         TimeBatchNormalization(**options)
-
-
-class Convolutions(keras.layers.Layer):
-    """Two convolutions, each with a normalisation."""
-
-    def __init__(self, norm, with_time):
-        super().__init__()
-        self.convolutions = [keras.layers.Conv2D(16, 3, padding="same") for _ in range(2)]
-        self.norms, self.with_time = [norm(), norm()], with_time
-
-    def build(self, t_shape, y_shape):
-        for convolution, norm in zip(self.convolutions, self.norms):
-            convolution.build(y_shape)
-            norm.build(*([t_shape] if self.with_time else []), y_shape)
-        self.built = True
-
-    def call(self, t, y, training=None):
-        first, second = self.norms
-        time = [t] if self.with_time else []
-        y = keras.ops.relu(first(*time, self.convolutions[0](y), training=training))
-        return second(*time, self.convolutions[1](y), training=training)
-
-    def compute_output_shape(self, t_shape, y_shape):
-        return y_shape
-
-
-@keras.saving.register_keras_serializable("tests")
-class Residual(keras.layers.Layer):
-    """A block `x + f(x)`."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def build(self, shape):
-        self.function.build((), shape)
-        self.built = True
-
-    def call(self, x, training=None):
-        return x + self.function(tf.zeros([]), x, training=training)
-
-
-@pytest.mark.slow
-def test_fit_alone_is_right_in_evaluation():
-    """Beside the residual block with plain batch normalisation, on scikit-learn's digits."""
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16.0).reshape(-1, 8, 8, 1).astype("float32")
-    train, test = slice(0, 1347), slice(1347, None)
-    plain = functools.partial(keras.layers.BatchNormalization, momentum=0.9)
-    accuracy = {"residual": [], "ode": []}
-    for name in 3 * list(accuracy):
-        keras.utils.set_random_seed(len(accuracy[name]))
-        if name == "ode":
-            block = ODEBlock(Convolutions(TimeBatchNormalization, True), solver="rk38")
-        else:
-            block = Residual(Convolutions(plain, False))
-        model = keras.Sequential(
-            [
-                keras.Input((8, 8, 1)),
-                keras.layers.Conv2D(16, 3, padding="same"),
-                block,
-                keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(10, "softmax"),
-            ]
-        )
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(images[train], labels[train], 32, epochs=15, verbose=0)
-        accuracy[name].append(model.evaluate(images[test], labels[test], verbose=0)[1])
-    assert np.mean(accuracy["ode"]) > np.mean(accuracy["residual"]) - 0.02, accuracy

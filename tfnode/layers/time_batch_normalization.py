@@ -37,8 +37,8 @@ class TimeBatchNormalization(keras.layers.Layer):
     alone.
 
     The averages lag behind the weights, and the stages amplify that. So they are those of about
-    ten batches, where plain batch normalisation takes a hundred. For a large rate of learning
-    there is `tfnode.callbacks.Recalibrate`.
+    ten batches, where plain batch normalisation takes a hundred. By `fit` alone that may still
+    cost points of accuracy in evaluation: see `tfnode.callbacks.Recalibrate`.
 
     Under a `tf.distribute` strategy every replica normalises its share of the batch and keeps
     averages of its own. Their mean is saved. `Recalibrate` makes them the same.
