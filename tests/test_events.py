@@ -81,6 +81,30 @@ def test_bouncing_ball():
         expected += 2 * first * 0.75 ** (i + 1)
 
 
+@pytest.mark.parametrize("independent", [False, True])
+def test_the_next_event_begins_where_the_last_ended(independent):
+    """The state there is zero but for rounding, on either side."""
+
+    @tf.function
+    def swing(t, y):
+        def event(t, y):
+            return y[..., 0]
+
+        def field(t, y):
+            return tf.stack([y[..., 1], -y[..., 0]], -1)
+
+        options = {"independent": True, "t1": t + 100.0} if independent else {}
+        found = tfnode.odeint_event(field, y, t, event, solver=solvers.Dopri5(rtol=1e-8), **options)
+        return found[0], found[1][-1]
+
+    t, y = tf.zeros([], tf.float64), tf.constant([1.0, 0.0], tf.float64)
+    if independent:
+        t, y = tf.zeros([2], tf.float64), tf.stack([y, -2.0 * y])
+    for i in range(5):
+        t, y = swing(t, y)
+        np.testing.assert_allclose(t, np.full(t.shape, (i + 0.5) * np.pi), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", solvers.ADAPTIVE)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_first_of_several_events(name, reverse):

@@ -378,3 +378,14 @@ def test_stats_count_what_is_evaluated(gradient):
 
     _, stats = solve(tf.constant(Y0))
     assert int(stats.num_evaluations) == int(counter) == 2 * 3 * 4
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_times_of_no_length_say_what_to_do(traced):
+    def solve(t):
+        return tfnode.odeint(lambda t, y: -y, tf.constant([1.0]), t)
+
+    run = tf.function(solve) if traced else solve
+    times = tf.constant([4.0, 4.0])
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="leave one out"):
+        run(times)

@@ -128,3 +128,14 @@ def test_learning_rate_of_a_schedule(tmp_path):
     _, rows = _fit(model, tmp_path, epochs=2)
     # Of the last step of each epoch, which has two.
     assert [row["learning_rate"] for row in rows] == pytest.approx([0.5**0.5, 0.5**1.5])
+
+
+@pytest.mark.parametrize("title", [None, "ode, digits, seed 3"])
+def test_title(tmp_path, monkeypatch, title):
+    drawn = []
+    monkeypatch.setattr(
+        callbacks.curve_export.plots, "save_history", lambda *args: drawn.append(args)
+    )
+    export = callbacks.CurveExport(tmp_path / "mine", title=title)
+    _model().fit(X, Y, callbacks=[export], verbose=0)
+    assert drawn[0][1:] == (tmp_path / "mine" / "curves.png", title or "mine")

@@ -92,3 +92,12 @@ def test_config():
     for kwargs in ({"rtol": 0}, {"max_steps": 0}):
         with pytest.raises(ValueError, match="Received"):
             tfnode.solvers.BDF(**kwargs)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_initial_state_that_is_not_finite(value):
+    y0 = tf.constant([1.0, value], tf.float64)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="failed: `y0` is not finite"):
+        tf.function(
+            lambda: tfnode.odeint(lambda t, y: tf.zeros_like(y), y0, [0.0, 1.0], solver="bdf")
+        )()

@@ -8,6 +8,22 @@ import tensorflow as tf
 from tfnode.solvers import step_control
 
 ITERATIONS = 60
+RESOLUTION = 4.0  # Of time, in epsilons.
+
+
+def too_near(before: tf.Tensor, after: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
+    """Return where an event function is zero at the beginning of a step, but for rounding.
+
+    A solve may begin where the last event ended, whose time is right to the resolution of time.
+    A zero that is no further away is that event, not another.
+
+    Args:
+        before, after: The event function at the two ends of the step.
+        t, h: The time at its beginning as the caller has it, and its size with sign.
+    """
+    scale = tf.maximum(tf.abs(t), tf.abs(h))
+    share = tf.math.divide_no_nan(RESOLUTION * step_control.epsilon(h.dtype) * scale, tf.abs(h))
+    return (before * after <= 0.0) & (tf.abs(before) <= share * tf.abs(after - before))
 
 
 def crossing(value: Callable, found: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> tf.Tensor:
@@ -25,7 +41,7 @@ def crossing(value: Callable, found: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> t
     equation* (1971).
     """
     one = tf.ones_like(h)
-    resolution = 4.0 * step_control.epsilon(h.dtype)
+    resolution = RESOLUTION * step_control.epsilon(h.dtype)
     scale = tf.maximum(tf.abs(t), tf.abs(h))
 
     def wide(a: tf.Tensor, b: tf.Tensor, fb: tf.Tensor) -> tf.Tensor:

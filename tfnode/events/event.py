@@ -33,8 +33,8 @@ def odeint_event(
 
     The event is the first change of sign of any element of `event_fn(t, y)`, looked for at
     the end of every step and then within it: two changes within one step go unnoticed. An
-    element that is zero at `t0` takes its sign from the end of the first step, so that a
-    solve may begin where the last event ended.
+    element that is zero at `t0`, but for rounding, takes its sign from the end of the first step,
+    so that a solve may begin where the last event ended.
 
     The event's time is differentiable: with the event function `g` and the trajectory `y`,
     the implicit function theorem gives `dt = -dg / (g_t + g_y . f)`, and the state there

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfnode.events.crossing import crossing
+from tfnode.events.crossing import crossing, too_near
 from tfnode.gradients.tapes import recorded
 from tfnode.problem import Problem
 from tfnode.solvers.controller import Solve
@@ -47,7 +47,8 @@ class SampleSearch:
     def run(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return the elapsed times, which samples have an event and which, and which failed."""
         now = self.pace.start(self.problem.y0, [])
-        signs = tf.sign(self.values(now.t, now.y))
+        self.first = self.values(now.t, now.y)
+        signs = tf.sign(self.first)
         (place,) = tf.while_loop(
             lambda place: self.pace.unfinished(None, place.now),
             lambda place: (self._step(place),),
@@ -73,9 +74,12 @@ class SampleSearch:
         after = self.pace.advance(now, trial, now.reached)
         values = self.values(after.t, after.y)
         accept = trial.accept[:, tf.newaxis]
-        crossed = accept & (place.signs * values <= 0.0) & tf.not_equal(place.signs, 0.0)
+        start, h = self.problem.origin[:, tf.newaxis], trial.h[:, tf.newaxis]
+        again = too_near(self.first, values, start, h) & tf.equal(now.accepted, 0)[:, tf.newaxis]
+        signs = tf.where(again, tf.zeros_like(place.signs), place.signs)
+        crossed = accept & (signs * values <= 0.0) & tf.not_equal(signs, 0.0)
         if self.direction:
-            crossed &= tf.equal(place.signs, -float(self.direction))
+            crossed &= tf.equal(signs, -float(self.direction))
         found = tf.reduce_any(crossed, 1)
         # A sample with an event stays where the step began, and takes no other.
         stay = now.with_step(tf.zeros_like(now.h))
@@ -96,7 +100,7 @@ class SampleSearch:
         turned = accept & ~found[:, tf.newaxis] & tf.not_equal(values, 0.0)
         return _Place(
             there,
-            tf.where(turned, tf.sign(values), place.signs),
+            tf.where(turned, tf.sign(values), signs),
             tf.where(found, trial.h, place.h),
             tf.where(found[:, tf.newaxis], crossed, place.crossed),
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfnode.events.crossing import crossing
+from tfnode.events.crossing import crossing, too_near
 from tfnode.gradients.tapes import recorded
 from tfnode.problem import Problem
 from tfnode.solvers.controller import Solve
@@ -40,18 +40,21 @@ def locate(
     def body(now: Any, signs: tf.Tensor, h: tf.Tensor, found: tf.Tensor) -> tuple:
         trial = pace.step_towards(now.t + direction * now.h, now, direction, field)
         values = event(trial.t, trial.y)
+        again = too_near(first, values, problem.origin, trial.h) & (now.accepted == 0)
+        signs = tf.where(again, tf.zeros_like(signs), signs)
         found = trial.accept & (smallest(signs, values) <= 0.0)
         after = pace.advance(now, trial, now.reached)
         now = tf.nest.map_structure(lambda a, b: tf.where(found, a, b), now, after)
         unsigned = trial.accept & ~found & (signs == 0.0)
         return now, tf.where(unsigned, tf.sign(values), signs), trial.h, found
 
+    first = event(t0, problem.y0)
     now, signs, h, found = tf.while_loop(
         unfinished,
         body,
         (
             pace.start(problem.y0, []),
-            tf.sign(event(t0, problem.y0)),
+            tf.sign(first),
             tf.zeros([], t0.dtype),
             tf.constant(False),
         ),

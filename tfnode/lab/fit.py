@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfnode import callbacks, data
+from tfnode.files import plots
 from tfnode.files.history import SCORES, best_row
 from tfnode.lab import devices, multi_worker
 from tfnode.lab.epoch_lines import EpochLines
@@ -47,7 +48,12 @@ def fit(run: "Run") -> None:
         callbacks.SolverStats(),
         divergence,
         # An epoch without a checkpoint is taken out of their files when the run is resumed.
-        callbacks.CurveExport(run.directory, run.dataset.score, run.step_backup.elapsed),
+        callbacks.CurveExport(
+            run.directory,
+            run.dataset.score,
+            run.step_backup.elapsed,
+            plots.origin([settings.name, run.dataset.name], [settings.seed]),
+        ),
         run.tensor_board,
         run.backup,
         run.step_backup,

@@ -10,6 +10,11 @@ import tensorflow as tf
 
 from tfnode.solvers.failure import checked
 
+_NO_LENGTH = (
+    " Where two are equal, nothing is solved between them: leave one out, the state there is that "
+    "of the other."
+)
+
 
 def rank(t: Any) -> int | None:
     """Return the rank of the times, a tensor or anything that NumPy takes."""
@@ -82,7 +87,7 @@ def times_tensor(t: Any, dtype: tf.DType) -> tf.Tensor:
         if not np.isfinite(static).all() or not ((steps > 0).all() or (steps < 0).all()):
             raise ValueError(
                 "The times `t` must be finite and strictly increasing or strictly "
-                f"decreasing. Received: t={static}"
+                f"decreasing.{_NO_LENGTH} Received: t={static}"
             )
         return times
     monotonic = tf.reduce_all(steps > 0) | tf.reduce_all(steps < 0)
@@ -92,7 +97,7 @@ def times_tensor(t: Any, dtype: tf.DType) -> tf.Tensor:
         times,
         ~monotonic,
         "The times `t` must be at least two, finite and strictly increasing or strictly "
-        "decreasing.",
+        f"decreasing.{_NO_LENGTH}",
         "t =",
         times,
         summarize=20,

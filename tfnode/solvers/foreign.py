@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfnode.solvers.failure import USER, Caller, checked
+from tfnode.solvers.failure import USER, Caller, checked, finite
 from tfnode.solvers.solver import Field, Solver
 from tfnode.solvers.trajectory import Stats, Steps, Trajectory
 
@@ -60,7 +60,10 @@ class Foreign(Solver):
                 f"Probability cannot be told where to end a step. Received: solver={self.solver}"
             )
         del first_step, max_states, steps, drop
-        size = len(y0)
+        title, size = f"{self.solver.name} failed{caller.during}", len(y0)
+        # Otherwise BDF spends its budget of steps on a NaN, and takes an infinite state as solved.
+        sound = finite(list(y0))
+        y0 = checked(list(y0), ~sound, f"{title}: `y0` is not finite already.", "y0 =", *y0)
         dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
         start = times[0]
         direction = tf.sign(times[-1] - start)
@@ -78,13 +81,14 @@ class Foreign(Solver):
         )
         # Times that are NaN, as they are under XLA where they do not fit, are no failure to BDF.
         failed = (results.diagnostics.status < 0) | tf.math.is_nan(elapsed[-1])
+        # Nor is an infinite state.
+        failed |= ~finite([x[-1] for x in results.states])
         # Times that `BDF` has not set out for are zeros.
         target = tf.cast(tf.reduce_max(results.times), times.dtype)
         states = checked(
             list(results.states),
             failed,
-            f"{self.solver.name} failed{caller.during}: "
-            "the budget of steps is spent, because the tolerances are "
+            f"{title}: the budget of steps is spent, because the tolerances are "
             "too tight for it or the state or its derivative is not finite. Try looser tolerances, "
             "a larger budget or float64, and check the dynamics for NaN.",
             "on the way to the time",
