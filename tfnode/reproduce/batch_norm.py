@@ -66,7 +66,7 @@ def two_averages() -> Any:
             )
             return outputs, mean, variance
 
-    return TwoAverages()
+    return TwoAverages(renorm=False)
 
 
 def network(input_shape: tuple[int, ...]) -> Any:
