@@ -10,13 +10,14 @@ from tfnode.layers.built_dynamics import refuse_activity_regularizers
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
+from tfnode.layers.solve_costs import CountsPasses, SolveCosts, no_cost
 from tfnode.problem.field.calls import caller
 
 PATHS = {"hermite": Hermite, "linear": Linear}
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class NeuralCDE(SeriesLayer):
+class NeuralCDE(CountsPasses, SeriesLayer):
     """A neural controlled differential equation: the path through the data drives the state.
 
     ```
@@ -106,6 +107,7 @@ class NeuralCDE(SeriesLayer):
         self.solver, self.gradient = self._gaps.solver, self._gaps.gradient
 
     def build_parts(self, batch: int | None, channels: int) -> None:
+        self._costs = SolveCosts(self.name)
         self.initial.build((batch, channels))
         size = self.units * (channels + 1)
         self.matrix = self.field
@@ -131,7 +133,6 @@ class NeuralCDE(SeriesLayer):
             )
 
     def states(self, given: Series, training: bool | None) -> tf.Tensor:
-        del training  # Keras tells the field.
         times, values = given.times, given.values
         # The coefficients of the pieces: `(batch, n, degree + 1, channels)`.
         pieces = PATHS[self.path_name](times, values).pieces
@@ -158,9 +159,12 @@ class NeuralCDE(SeriesLayer):
                 rows = tf.reshape(elements, [-1, self.units, slope.shape[1]])
                 return tf.linalg.matvec(rows, slope)
 
-            return [self._gaps(rates, states[0], gap)]
+            return list(self._gaps(rates, states[0], gap, self.counters(training)))
 
-        (found,) = scan(step, [z], [pieces, starts, tf.cast(gaps, values.dtype)])
+        inputs = [pieces, starts, tf.cast(gaps, values.dtype)]
+        found, costs = scan(step, [z, no_cost()], inputs)
+        if training is True:
+            self.count_pass(costs)
         return found
 
     def get_config(self) -> dict[str, Any]:

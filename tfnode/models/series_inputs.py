@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+TIMES = "times"  # The name of the input.
+
 
 def series_inputs(input_shape: tuple[int | None, int]) -> tuple[Any, Any]:
     """Return the inputs of a classifier: values `(n, channels)` and times `(n,)`.
@@ -17,7 +19,7 @@ def series_inputs(input_shape: tuple[int | None, int]) -> tuple[Any, Any]:
         )
     values = keras.Input(input_shape, name="values")
     # Half precision would round times.
-    return values, keras.Input(input_shape[:1], name="times", dtype="float32")
+    return values, keras.Input(input_shape[:1], name=TIMES, dtype="float32")
 
 
 def classifier(name: str, inputs: tuple[Any, Any], features: Any, num_classes: int) -> keras.Model:
