@@ -13,6 +13,7 @@ from tfnode.gradients.tapes import cut, recorded, unrecorded
 from tfnode.problem import Problem
 from tfnode.problem.field.sources import value_of
 from tfnode.problem.field.vector_field import BoundField
+from tfnode.solvers.custom_gradient import custom_gradient
 from tfnode.solvers.failure import Caller, checked, finite
 from tfnode.solvers.trajectory import Stats, Trajectory
 
@@ -68,7 +69,7 @@ def solve(
 
     # The sources are inputs, although the field reads them itself, so that the tapes outside
     # connect them with the result.
-    @tf.custom_gradient
+    @custom_gradient
     def run(*inputs):
         size = len(problem.y0)
         inputs = [_of_this_graph(x) for x in inputs]
