@@ -19,5 +19,7 @@ def get_config() -> Settings:
         learning_rate=1e-2,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
-        model=NeuralCdeSettings(units=16, hidden_units=32, path="hermite", solver="rk4"),
+        model=NeuralCdeSettings(
+            units=16, hidden_units=32, path="integral", solver="rk4", noise=1.0
+        ),
     )

@@ -16,8 +16,8 @@ def get_config() -> Settings:
         dataset="japanese_vowels",
         epochs=30,
         batch_size=32,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
-        model=OdeRnnSettings(units=32, hidden_units=32, cell="gru", solver="rk4"),
+        model=OdeRnnSettings(units=32, hidden_units=32, cell="gru", solver="rk4", noise=0.6),
     )

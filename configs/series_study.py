@@ -13,6 +13,7 @@ from tfnode.lab.settings import SeriesSettings
 
 MODELS = {
     "neural_cde": neural_cde,
+    "neural_cde_hermite": neural_cde,  # The control of the paper.
     "ode_rnn": ode_rnn,
     "gru": gru,
     "cnn1d": cnn1d,
@@ -31,12 +32,14 @@ WIDTHS: dict[str, dict[str, dict[str, int]]] = {
 
 
 def get_config(dataset: str = "japanese_vowels") -> dict[str, Any]:
-    """Return five seeds of five models at four rates of missing points."""
+    """Return five seeds of each model at four rates of missing points."""
     models = {}
     for name, file in MODELS.items():
         for missing in MISSING:
             config = file.get_config()
             config.dataset = dataset
+            if name == "neural_cde_hermite":
+                config.model.path = "hermite"
             config.data = SeriesSettings(missing=missing)
             for width, value in WIDTHS[dataset].get(name, {}).items():
                 setattr(config.model, width, value)

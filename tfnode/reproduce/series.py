@@ -71,9 +71,9 @@ def numbers(results: dict[str, Any]) -> dict[str, Any]:
         each model and rate of missing points, with lists over seeds.
     """
     models = []
-    for found in results["models"].values():
-        settings = found["settings"]
-        one = {"model": settings["model"]["name"], "missing": settings["data"]["missing"]}
+    for name, found in results["models"].items():
+        missing = found["settings"]["data"]["missing"]
+        one = {"model": name.rpartition("_")[0], "missing": missing}
         one |= {name: found[name] for name in ("parameters", "seeds")}
         for name in ("test_accuracy", "nfe_forward", "nfe_backward", "seconds_per_epoch"):
             one[name] = found[name]["values"]
