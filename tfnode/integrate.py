@@ -7,7 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode import gradients, solvers
+from tfnode.exporting import converter
 from tfnode.gradients.base import Request
+from tfnode.gradients.inference import Inference
 from tfnode.problem import Problem
 from tfnode.problem.field.calls import converted
 from tfnode.problem.times import at_last_times, clocks, rank, stacked, times_tensor
@@ -141,6 +143,11 @@ def _solve(
     step_times: Any,
 ) -> tuple[Any, tf.Tensor, Any]:
     gradient.check(solver)
+    if converter() == "onnx" and not isinstance(gradient, Inference):
+        raise ValueError(
+            "ONNX has no solves but those of `tfnode.ODEBlock`. Export the model by "
+            'format="tf_saved_model".'
+        )
     t, step_times = stacked(t), stacked(step_times)
     if independent is None:
         independent = rank(t) == 2

@@ -22,6 +22,8 @@ class CurveExport(keras.callbacks.Callback):
         score: Name of the metric that judges the model beside its loss: `"accuracy"` or
             `"rmse"`.
         elapsed: Seconds that the first epoch took before training was resumed within it.
+        title: The title of the figure, such as the model, the data and the seed; `None` for the
+            name of the folder.
 
     The columns of `history.csv`: `epoch` (from 1), `loss`, `accuracy`, `val_loss`,
     `val_accuracy`, `learning_rate`, `seconds`, `nfe_forward`, `nfe_backward`; empty where
@@ -35,7 +37,11 @@ class CurveExport(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], score: str = "accuracy", elapsed: float = 0.0
+        self,
+        directory: str | os.PathLike[str],
+        score: str = "accuracy",
+        elapsed: float = 0.0,
+        title: str | None = None,
     ) -> None:
         super().__init__()
         if score not in SCORES:
@@ -43,6 +49,7 @@ class CurveExport(keras.callbacks.Callback):
         self.score = score
         self.elapsed = elapsed
         self.directory = pathlib.Path(directory)
+        self.title = self.directory.name if title is None else title
         self.rows: list[Row] | None = []
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -71,7 +78,7 @@ class CurveExport(keras.callbacks.Callback):
         self.elapsed = 0.0
         self.rows.append(row)
         write_history(self.directory / HISTORY, self.rows)
-        plots.save_history(self.rows, self.directory / CURVES, self.directory.name)
+        plots.save_history(self.rows, self.directory / CURVES, self.title)
 
 
 def last_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

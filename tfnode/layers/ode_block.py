@@ -11,8 +11,10 @@ from keras.src.backend import AutocastScope, set_keras_mask
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
+from tfnode.exporting import converter
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
+from tfnode.layers.portable import exported
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
 from tfnode.problem.field.calls import caller, converted
 from tfnode.problem.times import numbers_in_order, without_padding
@@ -166,6 +168,9 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         times_mask: Any = None,
     ) -> Any:
         inputs = self._cast(inputs)
+        if converter() is not None:
+            with self._autocast():
+                return exported(self, inputs, times, self._cast(context))
         if times_mask is not None:
             times = without_padding(times, times_mask)
         dynamics = self.dynamics
@@ -224,6 +229,8 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         """Return the inputs with float tensors in the dtype that the layer computes in."""
 
         def cast(x):
+            if x is None:
+                return x
             x = tf.convert_to_tensor(x)
             return tf.cast(x, self.compute_dtype) if x.dtype.is_floating else x
 

@@ -4,28 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tfnode import solvers
-from tfnode.gradients.inference import Inference
-from tfnode.integrate import solve
 from tfnode.layers import ODEBlock
-from tfnode.problem.field.calls import caller
+from tfnode.layers.portable import obstacle, portable_states
 from tfnode.runs.errors import RunError
-from tfnode.solvers.foreign import drivable
 
 HALF = {"bfloat16", "float16"}
 REMEDY = "Export it with --format=saved_model"
 
 
 class PortableBlock(ODEBlock):
-    """An `ODEBlock` for inference, without what the converters cannot convert.
-
-    TensorFlow Lite has no arithmetic in float64, in which the block keeps its times, and
-    no arrays of states of unknown batch size; ONNX Runtime loads no loop that writes into
-    an array made before it. So the times are float32, and the intervals between them are
-    solved one after the other. The gradient has no part in inference.
-    """
+    """An `ODEBlock` for inference, without what the converters cannot convert."""
 
     def call(
         self,
@@ -36,31 +25,13 @@ class PortableBlock(ODEBlock):
         times_mask: Any = None,
     ) -> Any:
         del training, times_mask
-        dynamics = self.dynamics
-        if context is not None:
-            dynamics = caller(dynamics, self._cast(context))
         if times is not None:
             raise RunError(
                 "The converters need blocks whose times are their own. Received: times given "
                 f"in the call of {self.name}. {REMEDY}."
             )
-        pairs: list[tuple[float, ...]] = list(zip(self.times, self.times[1:]))
-        if not self.return_sequences:
-            pairs = [self.times]
-        states = [self._cast(inputs)]
-        for pair in pairs:
-            state, _, _ = solve(
-                dynamics,
-                states[-1],
-                tf.constant(pair, tf.float32),
-                self.solver,
-                Inference(),
-                final_only=True,
-            )
-            states.append(state)
-        if not self.return_sequences:
-            return states[-1]
-        return tf.nest.map_structure(lambda *y: tf.stack(y, axis=1), *states)
+        context = None if context is None else self._cast(context)
+        return portable_states(self, self._cast(inputs), context)
 
 
 def portable(model: keras.Model) -> keras.Model:
@@ -121,7 +92,9 @@ def check(model: keras.Model, file_format: str) -> None:
         )
     for layer in model._flatten_layers():
         if isinstance(layer, ODEBlock):
-            _check_solver(layer, file_format)
+            message = obstacle(layer, file_format, REMEDY)
+            if message is not None:
+                raise RunError(message)
         # Half precision becomes float32, see `in_float32`.
         if file_format != "saved_model" and layer.compute_dtype not in {"float32", *HALF}:
             raise RunError(
@@ -129,28 +102,3 @@ def check(model: keras.Model, file_format: str) -> None:
                 f"{layer.name} in {layer.compute_dtype}. {REMEDY}, or train with "
                 "--precision=float32."
             )
-
-
-def _check_solver(block: ODEBlock, file_format: str) -> None:
-    solver = block.solver
-    name = type(solver).__name__.lower()
-    if isinstance(solver, solvers.BDF):
-        raise RunError(
-            "A model with the solver bdf cannot be exported: it needs the batch size when the "
-            "model is traced, and an artefact takes batches of any size. Train with another "
-            "solver, for example dopri5."
-        )
-    if file_format == "saved_model" or not drivable(solver).adaptive:
-        return
-    fixed = f"{REMEDY}, or train with a solver of fixed steps, for example rk4"
-    if file_format == "onnx" and not solver.tableau.first_same_as_last:
-        raise RunError(
-            f"ONNX Runtime cannot run the solver {name}, which evaluates the dynamics under a "
-            f"condition within a loop. {fixed}, or with bosh3, dopri5 or tsit5."
-        )
-    if block.return_sequences and len(block.times) > 2:
-        raise RunError(
-            f"--format={file_format} has no loop that stores the states at the times which the "
-            f"steps of the solver {name} happen to pass, and {block.name} has "
-            f"return_sequences=True. {fixed}."
-        )
