@@ -39,7 +39,7 @@ def get_config(dataset: str = "japanese_vowels") -> dict[str, Any]:
             config = file.get_config()
             config.dataset = dataset
             if name == "neural_cde_hermite":
-                config.model.path = "hermite"
+                config.model.path, config.model.noise = "hermite", 0.0
             config.data = SeriesSettings(missing=missing)
             for width, value in WIDTHS[dataset].get(name, {}).items():
                 setattr(config.model, width, value)
