@@ -39,5 +39,10 @@ def _give_to_graph(operation: tf.Operation) -> None:
     while isinstance(getattr(owner, "outer_graph", None), tf.__internal__.FuncGraph):
         owner = owner.outer_graph
     owner._tfnode_gradients = [*getattr(owner, "_tfnode_gradients", []), entries[name]["type"]]
-    entries[name]["type"] = lambda op, *cotangents: gradient()(op, *cotangents)
+
+    # A SavedModel keeps gradients as functions of this name.
+    def internal_grad_fn(operation: tf.Operation, *cotangents: Any) -> Any:
+        return gradient()(operation, *cotangents)
+
+    entries[name]["type"] = internal_grad_fn
     weakref.finalize(owner, entries.pop, name, None).atexit = False
