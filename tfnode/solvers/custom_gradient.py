@@ -33,7 +33,7 @@ def _give_to_graph(operation: tf.Operation) -> None:
     """Let the registry of gradients hold that of an operation as long as its graph lives."""
     name = operation.get_attr("_gradient_op_type").decode()
     entries = ops.gradient_registry._registry
-    gradient = weakref.ref(entries[name]["type"])
+    gradient: Any = weakref.ref(entries[name]["type"])
     owner = operation.graph
     # The graph of a loop or a branch ends before that of the function around it.
     while isinstance(getattr(owner, "outer_graph", None), tf.__internal__.FuncGraph):
