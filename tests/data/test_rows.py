@@ -53,6 +53,7 @@ def test_a_pandas_table():
         ({"ids": [], "times": np.zeros(0), "values": np.zeros((0, 2))}, "a row at least"),
         ({"times": [*TIMES[:3], NAN, *TIMES[4:]]}, "finite. Received: one that is not, of id=c"),
         ({"times": [*TIMES[:5], 2.0]}, "merge rows .* two rows of id=a at time=2"),
+        ({"times": [1e9 + 1e-3, *TIMES[1:2], 0.0, TIMES[3], 1e9, TIMES[5]]}, "float32.* of id=b"),
     ],
 )
 def test_wrong_tables(changes, message):

@@ -59,7 +59,8 @@ def _cells(dataset):
 @pytest.mark.parametrize("dataset", series.DATASETS)
 def test_every_model_rate_and_seed(dataset):
     cells = _cells(dataset)
-    assert len(cells) == len({cell.name for cell in cells}) == 6 * 4 * 5
+    number = {"japanese_vowels": 6, "basic_motions": 5}[dataset]
+    assert len(cells) == len({cell.name for cell in cells}) == number * 4 * 5
     assert {cell.experiment.settings.dataset for cell in cells} == {dataset}
     found = {cell.experiment.settings.data_options["missing"] for cell in cells}
     assert found == {0.0, 0.3, 0.5, 0.7}
@@ -73,7 +74,8 @@ def test_parameters_are_as_many_within_a_fifth(dataset):
     if dataset == "japanese_vowels":
         assert data.load(dataset).shape == {"input_shape": shape, "num_classes": classes}
     counts = {}
-    for cell in _cells(dataset)[:24:4]:
+    cells = _cells(dataset)
+    for cell in cells[: len(cells) // 5 : 4]:
         chosen = cell.experiment.settings.model
         model = getattr(models, chosen.name)(shape, classes, **chosen.arguments())
         counts[chosen.name] = model.count_params()

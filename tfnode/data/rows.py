@@ -23,7 +23,7 @@ def series_from_rows(
 
     Raises:
         ValueError: If the shapes do not fit, if a time is not finite, or if two rows of a series
-            have the same time.
+            have the same time in float32.
 
     Example:
     ```python
@@ -50,19 +50,19 @@ def series_from_rows(
     if not np.isfinite(times).all():
         bad = names[index[~np.isfinite(times)][0]]
         raise ValueError(f"The times must be finite. Received: one that is not, of id={bad}")
-    repeated = np.flatnonzero((np.diff(index) == 0) & (np.diff(times) == 0))
+    counts = np.bincount(index)
+    firsts = np.cumsum(counts) - counts
+    since = (times - times[firsts][index]).astype(np.float32)
+    repeated = np.flatnonzero((np.diff(index) == 0) & (np.diff(since) == 0))
     if len(repeated):
         bad = repeated[0]
         raise ValueError(
-            "A series has one row for each time; merge rows of the same time. Received: two rows "
-            f"of id={names[index[bad]]} at time={times[bad]:g}"
+            "A series has one row for each time that float32 can tell from others; merge rows of "
+            f"the same time. Received: two rows of id={names[index[bad]]} at time={times[bad]:.9g}"
         )
-    counts = np.bincount(index)
-    firsts = np.cumsum(counts) - counts
-    since = times - times[firsts][index]
     place = np.arange(len(index)) - firsts[index]
     padded = np.full((len(names), counts.max(), values.shape[1]), np.nan, np.float32)
     padded[index, place] = values
     clock = np.repeat(since[firsts + counts - 1][:, np.newaxis], counts.max(), axis=1)
     clock[index, place] = since
-    return names, padded, clock.astype(np.float32)
+    return names, padded, clock
