@@ -1,8 +1,7 @@
 """A recurrent network that is told the gaps of a time series.
 
 Command: python train.py --model=gru --dataset=japanese_vowels --config.data.missing=0.5
-Expected: 96.4 % test accuracy without missing points and 95.8 % with 70 % missing, the means of
-seeds 0 and 1; about a second an epoch on two cores.
+Expected: about a second an epoch on two cores.
 """
 
 from tfnode.lab.model_settings.gru import GruSettings
@@ -16,8 +15,8 @@ def get_config() -> Settings:
         dataset="japanese_vowels",
         epochs=30,
         batch_size=32,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
-        model=GruSettings(units=34, cell="gru"),
+        model=GruSettings(units=34, cell="gru", noise=0.6),
     )

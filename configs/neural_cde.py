@@ -1,8 +1,8 @@
 """The neural CDE of Kidger, Morrill, Foster and Lyons on a measured time series.
 
 Command: python train.py --model=neural_cde --dataset=japanese_vowels --config.data.missing=0.5
-Expected: 92.3 % test accuracy without missing points and 88.2 % with 70 % missing, the means of
-seeds 0 and 1; about a second an epoch on two cores.
+Expected: 97.0 % test accuracy without missing points and 96.2 % with 70 % missing, seed 0; one to
+two seconds an epoch on two cores.
 """
 
 from tfnode.lab.model_settings.neural_cde import NeuralCdeSettings
@@ -19,5 +19,7 @@ def get_config() -> Settings:
         learning_rate=1e-2,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
-        model=NeuralCdeSettings(units=16, hidden_units=32, path="hermite", solver="rk4"),
+        model=NeuralCdeSettings(
+            units=16, hidden_units=32, path="integral", solver="rk4", noise=1.0
+        ),
     )

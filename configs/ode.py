@@ -15,5 +15,8 @@ from tfnode.lab.settings import Settings
 
 def get_config() -> Settings:
     """Return the paper's settings: learning rate 1e-4, one Runge-Kutta step, the adjoint."""
-    model = OdenetSettings(filters=64, norm="batch", solver="rk38", gradient="adjoint")
+    # The batch normalisation of the paper; `train.py` takes its averages again.
+    model = OdenetSettings(
+        filters=64, norm="batch", renorm=False, solver="rk38", gradient="adjoint"
+    )
     return Settings(name="ode", learning_rate=1e-4, model=model)

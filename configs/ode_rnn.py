@@ -1,8 +1,7 @@
 """The ODE-RNN of Rubanova, Chen and Duvenaud on a measured time series.
 
 Command: python train.py --model=ode_rnn --dataset=japanese_vowels --config.data.missing=0.5
-Expected: 97.3 % test accuracy without missing points and 96.4 % with 70 % missing, the means of
-seeds 0 and 1; about a second an epoch on two cores.
+Expected: about a second an epoch on two cores.
 """
 
 from tfnode.lab.model_settings.ode_rnn import OdeRnnSettings
@@ -16,8 +15,8 @@ def get_config() -> Settings:
         dataset="japanese_vowels",
         epochs=30,
         batch_size=32,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         schedule="one_cycle",
         data=SeriesSettings(missing=0.0),
-        model=OdeRnnSettings(units=32, hidden_units=32, cell="gru", solver="rk4"),
+        model=OdeRnnSettings(units=32, hidden_units=32, cell="gru", solver="rk4", noise=0.6),
     )

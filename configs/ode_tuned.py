@@ -23,5 +23,7 @@ def get_config() -> Settings:
         weight_decay=1e-2,
         ema=0.995,
         augmentation=AugmentationSettings(shift=2.0, rotation=10.0, zoom=0.1),
-        model=OdeTunedSettings(filters=48, norm="batch", solver="midpoint", gradient="backprop"),
+        model=OdeTunedSettings(
+            filters=48, norm="batch", renorm=False, solver="midpoint", gradient="backprop"
+        ),
     )

@@ -157,6 +157,33 @@ def test_a_solver_that_fails_for_the_weights():
     assert "It is the optimizer: its steps are too long" in message
 
 
+@pytest.mark.parametrize("value, cause", [(np.nan, "the solver: RK4 failed"), (np.inf, "the data")])
+def test_a_series(value, cause):
+    """NaN is a missing value there, and no bad data."""
+    values = np.ones((8 * STEPS, 3, 2), np.float32)
+    values[::3, 1, 0] = value
+    times = np.tile(np.float32([0, 1, 2]), (len(values), 1))
+    labels = values[:, 0, :1]
+
+    def batches(epoch):
+        del epoch
+        return tf.data.Dataset.from_tensor_slices(((values, times), labels)).batch(8).repeat()
+
+    inputs = keras.Input((3, 2)), keras.Input((3,))
+    dynamics = keras.Sequential([keras.Input((1,)), _Quadratic(1e4)])
+    h = tfnode.layers.ODERNN(1, dynamics, gradient="backprop")(inputs[0], times=inputs[1])
+    model = keras.Model(inputs, keras.layers.Dense(1)(h))
+    model.compile("sgd", "mse", jit_compile=False)
+    divergence = Divergence(batches)
+    with pytest.raises(Diverged) as error:
+        try:
+            model.fit(batches(0), steps_per_epoch=STEPS, callbacks=[divergence], verbose=0)
+        except tf.errors.InvalidArgumentError as failure:
+            raise divergence.explain(failure) from failure
+    assert f"It is {cause}" in str(error.value)
+    assert ("from point to point" in str(error.value)) == (cause != "the data")
+
+
 def test_other_errors_are_not_explained():
     divergence = Divergence(_batches())
     assert divergence.explain(tf.errors.ResourceExhaustedError(None, None, "no memory")) is None

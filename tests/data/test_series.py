@@ -11,7 +11,7 @@ from tfnode.data import aeon_files, japanese_vowels, series
 
 SHAPES = {
     "japanese_vowels": ((270, 29, 13), (370, 29, 13), 9, 0.064),
-    "basic_motions": ((40, 100, 7), (40, 100, 7), 4, 0.1),
+    "basic_motions": ((40, 100, 7), (40, 100, 7), 4, 0.01),
     "italy_power_demand": ((67, 24, 2), (1029, 24, 2), 2, 1 / 24),
 }
 IN_AEON = pytest.mark.skipif(importlib.util.find_spec("aeon") is None, reason="aeon is missing")

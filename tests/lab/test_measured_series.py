@@ -4,13 +4,16 @@ import command
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfnode import classify, data
 from tfnode.files import history
 from tfnode.lab.settings import SeriesSettings, Settings, SpiralsSettings
 from tfnode.runs import files, run_dir
+from tfnode.runs.errors import RunError
 from tfnode.runs.report import write_report
+from tfnode.serving.export import export
 
 pytestmark = pytest.mark.few(2)
 
@@ -57,6 +60,26 @@ def test_the_saved_model_has_the_accuracy_of_the_metrics(run):
     accuracy = (logits.argmax(1) == dataset.y_test).mean()
     metrics = files.read_json(run / run_dir.METRICS)
     assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_evaluations_are_counted(run):
+    settings = files.read_json(run / run_dir.CONFIG)["settings"]["model"]
+    nfe = 4 * 29 if "solver" in settings else None  # A step of rk4 for each of 29 points.
+    for row in history.read_history(run / run_dir.HISTORY):
+        assert (row["nfe_forward"], row["nfe_backward"]) == (nfe, nfe)
+
+
+def test_saved_model(run, tmp_path):
+    path, difference = export(run, "saved_model", tmp_path / "1")
+    assert difference < 1e-5
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    shapes = {k: x.shape.as_list() for k, x in signature.structured_input_signature[1].items()}
+    assert shapes == {"values": [None, 29, 12], "times": [None, 29]}
+
+
+def test_other_formats_need_one_input(run, tmp_path):
+    with pytest.raises(RunError, match=r"one input\. Received: .* values, times\. .*saved_model"):
+        export(run, "tflite", tmp_path / "model.tflite")
 
 
 def test_report(run, tmp_path):

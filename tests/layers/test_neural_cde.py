@@ -93,7 +93,7 @@ def test_a_linear_field_has_the_closed_form_and_its_gradient(name):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("path", ["linear", "hermite"])
+@pytest.mark.parametrize("path", ["linear", "hermite", "integral"])
 def test_against_scipy(path):
     """A path of SciPy's, through all observations, and its solver."""
     layer = linear(path, solver=FIXED, return_sequences=True)
@@ -105,6 +105,8 @@ def test_against_scipy(path):
     def slope(s, k):
         if path == "linear":
             return slopes[k]
+        if path == "integral":
+            return [1.0, *(x[k] + slopes[k] * (s - t[k]))[1:]]
         ends = slopes[[max(k - 1, 0), k]]  # Backward differences at both ends.
         piece = scipy.interpolate.CubicHermiteSpline(t[k : k + 2], x[k : k + 2], ends)
         return piece(s, 1)
@@ -224,7 +226,9 @@ def test_config_goes_round():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`path` must be one of \['hermite', 'linear'\]. Rec"):
+    with pytest.raises(
+        ValueError, match=r"`path` must be one of \['hermite', 'linear', 'integral'\]. Rec"
+    ):
         NeuralCDE(3, path="cubic")
     with pytest.raises(ValueError, match="must be a Keras layer or model.* Received: field="):
         NeuralCDE(2, lambda t, h: -h)

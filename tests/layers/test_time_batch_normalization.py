@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import sklearn.datasets
 import tensorflow as tf
 
 from tfnode import ODEBlock
-from tfnode.layers import TimeBatchNormalization
+from tfnode.layers import ConvDynamics, TimeBatchNormalization
 
 RNG = np.random.default_rng(0)
 SCALE, SHIFT = np.array([2.0, 0.5, 1.0]), np.array([3.0, -1.0, 0.0])
@@ -58,7 +59,7 @@ def test_training_is_batch_normalization(shape):
     gamma, beta = RNG.normal(size=(2, 3))
     results = []
     for norm in (
-        TimeBatchNormalization(epsilon=1e-3),
+        TimeBatchNormalization(epsilon=1e-3, renorm=False),
         keras.layers.BatchNormalization(epsilon=1e-3),
     ):
         call = norm if isinstance(norm, keras.layers.BatchNormalization) else None
@@ -269,3 +270,102 @@ def test_bad_options(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"`{name}` must be.*Received"):
         TimeBatchNormalization(**options)
+
+
+@pytest.mark.parametrize("solver", ["rk38", "rk4", "midpoint"])
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_training_is_inference_by_the_averages_before_the_solve(gradient, solver):
+    """Every batch of training has the solution that `predict` had for it before."""
+    norm = TimeBatchNormalization(momentum=0.5, dtype="float64")
+    block = ODEBlock(norm, solver, gradient, dtype="float64")
+    block.build((None, 3))
+    norm.gamma.assign([0.5, 0.2, 0.8])
+
+    @tf.function
+    def train(x):
+        return block(x, training=True)
+
+    differences = []
+    for _ in range(12):
+        x = tf.constant(batch(128), tf.float64)
+        expected = block(x, training=False).numpy()
+        differences.append(np.abs(train(x) - expected).max())
+    # Until the averages are known, it is batch normalisation.
+    assert max(differences[:2]) > 0.1
+    assert max(differences[5:]) < 1e-10
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_gradients_through_renormalised_batches(gradient):
+    """Against the equations of the layer and one step of the 3/8 rule, unrolled."""
+    norm = TimeBatchNormalization(momentum=0.5, dtype="float64")
+    block = ODEBlock(norm, "rk38", gradient, dtype="float64")
+    for _ in range(3):
+        block(batch(16), training=True)
+    averages = [tf.constant(v.numpy()) for v in (norm.moving_mean, norm.moving_variance)]
+    weight = tf.constant(norm.weight.numpy())
+    x, w = tf.constant(batch(16), tf.float64), tf.constant(batch(16), tf.float64)
+
+    def field(stage, y):
+        mean, variance = tf.nn.moments(y, [0])
+        deviation = tf.sqrt(variance + EPSILON)
+        running_mean, running = (a[stage] / weight[stage] for a in averages)
+        running = tf.sqrt(running + EPSILON)
+        scale = tf.stop_gradient(deviation / running)
+        shift = tf.stop_gradient((mean - running_mean) / running)
+        return norm.gamma * ((y - mean) / deviation * scale + shift) + norm.beta
+
+    def unrolled(y):
+        k1 = field(0, y)
+        k2 = field(1, y + k1 / 3)
+        k3 = field(2, y + k2 - k1 / 3)
+        k4 = field(3, y + k1 - k2 + k3)
+        return y + (k1 + 3 * k2 + 3 * k3 + k4) / 8
+
+    results = []
+    for solve in (unrolled, lambda y: block(y, training=True)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = solve(x)
+            loss = tf.reduce_sum(w * y)
+        results.append([y, *tape.gradient(loss, [x, *norm.trainable_variables])])
+    # The adjoint solves backward by one step, too.
+    tolerance = {"rtol": 0.3, "atol": 5.0} if gradient == "adjoint" else {"rtol": 1e-9}
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-10)
+    for a, b in zip(*(r[1:] for r in results)):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["rk38", "rk4"])
+def test_fit_alone_is_right(solver):
+    """Beside the residual block `y + f(y)` with Keras's own batch normalisation, on digits."""
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
+    split = slice(None, -450), slice(-450, None)
+
+    def accuracies(body):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 1))
+        stem = [keras.layers.Conv2D(32, 3), keras.layers.BatchNormalization(momentum=0.9)]
+        y = keras.Sequential([*stem, keras.layers.ReLU()])(inputs)
+        y = keras.layers.GlobalAveragePooling2D()(body(y))
+        model = keras.Model(inputs, keras.layers.Dense(10)(y))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, metrics=["accuracy"], jit_compile=False)
+        history = model.fit(images[split[0]], labels[split[0]], 64, epochs=15, verbose=0).history
+        scores = [model.evaluate(images[s], labels[s], verbose=0)[1] for s in split]
+        return history["accuracy"][-1], *scores
+
+    def residual(y):
+        z = y
+        for _ in range(2):
+            z = keras.layers.Conv2D(32, 3, padding="same", use_bias=False)(z)
+            z = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.ReLU()(z))
+        return y + z
+
+    *_, wanted = accuracies(residual)
+    training, again, held_out = accuracies(ODEBlock(ConvDynamics(32), solver))
+    assert training > 0.98
+    assert again > training - 0.01
+    assert held_out > wanted - 0.02

@@ -73,6 +73,22 @@ def test_sizes():
     assert max(widths) < 1.3 * sizes["linear_series"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_noise_is_in_training_alone(name):
+    values, times, _ = series(4)
+    keras.utils.set_random_seed(0)
+    plain = getattr(models, name)((12, 2), 2, **SMALL[name])
+    noisy = getattr(models, name)((12, 2), 2, **SMALL[name], noise=0.5)
+    noisy.set_weights(plain.get_weights())
+    np.testing.assert_array_equal(noisy((values, times)), plain((values, times)))
+    seen = keras.Model(noisy.input, noisy.get_layer("noise").output)((values, times), training=True)
+    np.testing.assert_array_equal(np.isnan(seen), np.isnan(values))
+    moved = (seen - values)[~np.isnan(values)]
+    assert 0.3 < np.std(moved) < 0.7
+    with pytest.raises(ValueError, match="`noise` must be .* Received: noise=-1"):
+        getattr(models, name)(noise=-1)
+
+
 @pytest.mark.parametrize(
     "name, option", [("cnn1d", "filters"), ("gru", "units"), ("ode_rnn", "units"),
                      ("ode_rnn", "hidden_units"), ("neural_cde", "units"),

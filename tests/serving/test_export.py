@@ -174,11 +174,12 @@ def test_adaptive_sequence_of_one_interval_is_not_refused():
     portable.check(_model("dopri5", return_sequences=True), "tflite")
 
 
-def test_two_inputs_are_refused(tmp_path):
-    inputs = [keras.Input((3,)), keras.Input((3,))]
+@pytest.mark.parametrize("file_format", ["onnx", "tflite"])
+def test_two_inputs_are_for_a_saved_model(tmp_path, file_format):
+    inputs = [keras.Input((3,), name="left"), keras.Input((3,), name="right")]
     run = _run(tmp_path / "run", keras.Model(inputs, keras.layers.Add()(inputs)))
-    with pytest.raises(RunError, match="2 inputs"):
-        export.export(run, "saved_model")
+    with pytest.raises(RunError, match="one input.*left, right"):
+        export.export(run, file_format)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfnode import solvers
 from tfnode.callbacks import checkpoint
 from tfnode.layers import ODEBlock
+from tfnode.layers.solve_costs import CountsCosts
 
 CHECK_EVERY = 8  # Steps. Reading the loss waits for the device.
 KEEP_EVERY = 32
@@ -121,8 +122,7 @@ class Divergence(keras.callbacks.Callback):
 
     def _bad_data(self, step: int) -> bool:
         """Return whether the batch of a step, from 0, has inputs that are not finite."""
-        batch = self.batches(self._epoch).skip(step).take(1)
-        return not all(np.isfinite(inputs).all() for inputs, *_ in batch)
+        return any(_is_bad(inputs) for inputs, *_ in self.batches(self._epoch).skip(step).take(1))
 
     def _keep(self, step: int) -> None:
         one = self.model.distribute_strategy.num_replicas_in_sync == 1
@@ -156,7 +156,7 @@ class Divergence(keras.callbacks.Callback):
 
     def _in_gradient(self, bad: Sequence[Any]) -> str:
         """Return the cause where the loss was finite, and the weights of layers are not."""
-        if isinstance(bad[-1], ODEBlock):
+        if isinstance(bad[-1], CountsCosts):
             # The layers behind the block got their gradients, so it was lost in the block.
             return self._of_solver(
                 f"the loss was finite, the gradient by the backward solve of {bad[-1].name} not"
@@ -165,9 +165,9 @@ class Divergence(keras.callbacks.Callback):
 
     def _in_forward(self, x: Any) -> str:
         """Return the cause where the weights were finite, and the loss was not."""
-        if not np.isfinite(x).all():
+        if _is_bad(x):
             return BAD_DATA
-        layers = self.model.layers
+        layers = [x for x in self.model.layers if not isinstance(x, keras.layers.InputLayer)]
         look = tf.function(keras.Model(self.model.inputs, [layer.output for layer in layers]))
         try:
             outputs = look(x, training=True)
@@ -177,7 +177,7 @@ class Divergence(keras.callbacks.Callback):
             if np.isfinite(output).all():
                 continue
             what = f"the output of {layer.name} is not finite, its input was"
-            return self._of_solver(what) if isinstance(layer, ODEBlock) else self._of_layer(what)
+            return self._of_solver(what) if isinstance(layer, CountsCosts) else self._of_layer(what)
         return self._of_layer("the outputs of all layers are finite, the loss is not")
 
     def _of_solver(self, what: str) -> str:
@@ -215,14 +215,19 @@ class Divergence(keras.callbacks.Callback):
         """Return the settings of the solvers of the model."""
         told = []
         for block in self.model._flatten_layers():
-            if isinstance(block, ODEBlock):
+            if isinstance(block, CountsCosts):
                 config = solvers.serialize(block.solver)
                 options = ", ".join(f"{k}={v}" for k, v in config["config"].items())
-                start, end = block.times[0], block.times[-1]
-                told.append(
-                    f"{block.name} has {config['class_name']}({options}) from {start:g} to {end:g}."
-                )
+                times = block.times if isinstance(block, ODEBlock) else ()
+                span = f"from {times[0]:g} to {times[-1]:g}" if times else "from point to point"
+                told.append(f"{block.name} has {config['class_name']}({options}) {span}.")
         return " ".join(told)
+
+
+def _is_bad(inputs: Any) -> bool:
+    """Return whether inputs are not finite. In a series, values and times, NaN is missing."""
+    infinite = [np.isinf(x).any() for x in keras.tree.flatten(inputs)]
+    return any(infinite) if len(infinite) > 1 else not np.isfinite(inputs).all()
 
 
 def short(error: BaseException) -> str:

@@ -4,14 +4,15 @@ from typing import Any
 
 import keras
 
-from tfnode.layers import ODEBlock
+from tfnode.layers.solve_costs import CountsCosts
 
 
 class SolverStats(keras.callbacks.Callback):
     """The cost of the solves, and how far to trust them, in the logs of every epoch.
 
     The solvers count in training. The logs have the mean over the solves of each `ODEBlock`,
-    summed over the blocks of the model:
+    summed over the blocks of the model. The blocks are also the layers `ODERNN` and `NeuralCDE`,
+    whose solve is a pass through the series:
 
     - `nfe_forward`, `nfe_backward`: evaluations of the vector field (NFE);
     - `steps_forward`, `steps_backward`: accepted steps;
@@ -23,7 +24,8 @@ class SolverStats(keras.callbacks.Callback):
     steps, tighter tolerances, or the gradient 'checkpoint'.
 
     A gradient method without a backward solve has costs of 0 there. Steps are left out for
-    solvers that do not tell them.
+    solvers that do not tell them. Where each sample has its own steps, a solve costs the sum over
+    the samples of the batch.
 
     It belongs before callbacks that read the logs, such as `keras.callbacks.TensorBoard`,
     which writes them as `epoch_nfe_forward` and `epoch_nfe_backward`.
@@ -52,5 +54,5 @@ class SolverStats(keras.callbacks.Callback):
             c["reconstruction_error"] / max(c["backward_solves"], 1) for c in costs
         )
 
-    def _blocks(self) -> list[ODEBlock]:
-        return [layer for layer in self.model._flatten_layers() if isinstance(layer, ODEBlock)]
+    def _blocks(self) -> list[CountsCosts]:
+        return [layer for layer in self.model._flatten_layers() if isinstance(layer, CountsCosts)]

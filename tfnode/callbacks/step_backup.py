@@ -11,7 +11,7 @@ import numpy as np
 
 from tfnode.callbacks import checkpoint
 from tfnode.callbacks.divergence import not_finite
-from tfnode.layers import ODEBlock
+from tfnode.layers.solve_costs import CountsCosts
 
 REMEDY = "Remove it to go on from the end of the last whole epoch."
 
@@ -154,8 +154,8 @@ def _metrics(model: keras.Model) -> np.ndarray:
     return np.concatenate(values, dtype=np.float64)
 
 
-def _blocks(model: keras.Model) -> list[ODEBlock]:
-    return [layer for layer in model._flatten_layers() if isinstance(layer, ODEBlock)]
+def _blocks(model: keras.Model) -> list[CountsCosts]:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, CountsCosts)]
 
 
 def _costs(model: keras.Model) -> np.ndarray:

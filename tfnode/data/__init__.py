@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfnode.data.folder import DataError
+from tfnode.data.rows import series_from_rows
 
 if TYPE_CHECKING:
     from tfnode.data.augmentation import Augmentation
@@ -18,7 +19,7 @@ KINDS = {
 }
 NAMES = tuple(KINDS)
 
-__all__ = ["KINDS", "NAMES", "Augmentation", "DataError", "Dataset", "load"]
+__all__ = ["KINDS", "NAMES", "Augmentation", "DataError", "Dataset", "load", "series_from_rows"]
 
 # TensorFlow is imported with these, so that commands can check a folder without it.
 _CLASSES = {"Augmentation": "augmentation", "Dataset": "dataset"}

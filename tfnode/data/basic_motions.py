@@ -7,7 +7,8 @@ SHA256 = (
     "8dc43cc6306cb679c888c01e26f91772ac4441a916da43bac8b79734a538b9d6",
     "79213102bc6fca1a398ad98ce1185dff0208fa3d1465e687f48288946b0ff8dc",
 )
-STEP = 0.1  # Seconds.
+# A tenth of a second, in units of ten seconds. A series is one unit long.
+STEP = 0.01
 
 
 def load(missing: float = 0.0) -> Series:
@@ -15,7 +16,7 @@ def load(missing: float = 0.0) -> Series:
 
     Each has 100 points, a tenth of a second apart, of 6 channels: acceleration and angular
     velocity along three axes. The class is standing, running, walking or badminton. One unit of
-    time is a second. The package aeon has the files: `pip install 'tfnode[series]'`.
+    time is ten seconds. The package aeon has the files: `pip install 'tfnode[series]'`.
 
     Args:
         missing: Rate of points that are dropped, from 0 to 0.9; see `tfnode.data.series.prepare`.

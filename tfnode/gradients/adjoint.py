@@ -78,10 +78,10 @@ class Adjoint(Gradient):
     def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
         times = problem.times
         if times.shape.rank == 1 or times.shape[1] == 2 or not request.final_only:
-            return custom.solve(self.name, problem, request, self._backward)
+            return custom.solve(self, problem, request, self._backward)
         # The backward solve of independent samples goes from one requested time to the other.
         every = request._replace(final_only=False)
-        outputs, stats = custom.solve(self.name, problem, every, self._backward)
+        outputs, stats = custom.solve(self, problem, every, self._backward)
         return [x[-1] for x in outputs], stats
 
     def _backward(self, solved: custom.Solved, cotangents: list) -> tuple:

@@ -68,7 +68,7 @@ class Checkpoint(Gradient):
             )
 
     def solve(self, problem: Problem, request: Request) -> tuple[list, Any]:
-        return custom.solve(self.name, problem, request, _backward, self.max_states)
+        return custom.solve(self, problem, request, _backward, self.max_states)
 
 
 def _backward(solved: custom.Solved, cotangents: list) -> tuple:

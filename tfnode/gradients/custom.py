@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfnode.gradients.base import BackwardStats, Request
+from tfnode.gradients import programs
+from tfnode.gradients.base import BackwardStats, Gradient, Request
 from tfnode.gradients.refusal import first_order_only, refuse_lists, refuse_python
 from tfnode.gradients.tapes import cut, recorded, unrecorded
 from tfnode.problem import Problem
 from tfnode.problem.field.sources import value_of
 from tfnode.problem.field.vector_field import BoundField
+from tfnode.solvers.custom_gradient import custom_gradient
 from tfnode.solvers.failure import Caller, checked, finite
 from tfnode.solvers.trajectory import Stats, Trajectory
 
@@ -40,7 +42,7 @@ class Solved(NamedTuple):
 
 
 def solve(
-    name: str,
+    method: Gradient,
     problem: Problem,
     request: Request,
     backward: Callable[[Solved, list], tuple[list, list, tf.Tensor, BackwardStats]],
@@ -55,18 +57,19 @@ def solve(
     the forward graph and then through `_here`.
 
     Args:
-        name: The name of the gradient method, for errors.
+        method: The gradient method.
         problem: The `Problem`.
         request: The `Request`.
         backward: `backward(solved, cotangents) -> (y_bar, sources_bar, times_bar, stats)`.
         max_states: See `RungeKutta.integrate`.
     """
-    field, solver = problem.vector_field, request.solver
+    name, field, solver = method.name, problem.vector_field, request.solver
+    kind = _kind(method, problem, request)
     kept: list[Any] = []
 
     # The sources are inputs, although the field reads them itself, so that the tapes outside
     # connect them with the result.
-    @tf.custom_gradient
+    @custom_gradient
     def run(*inputs):
         size = len(problem.y0)
         inputs = [_of_this_graph(x) for x in inputs]
@@ -74,19 +77,26 @@ def solve(
         reads = [_of_this_graph(x) for x in field.reads]
         before = [value_of(reads[i]) for i in field.handles]
         counters = [_of_this_graph(v.handle) for v in request.counters]
-        forward = problem.field if field.updates else field.bind(reads)
         stops = None if problem.stops is None else _of_this_graph(problem.stops)
-        with unrecorded(solver):
-            trajectory = solver.integrate(
-                recorded(forward),
+
+        def integrate(y0, times, reads, origin, quadratures, drop, stops):
+            return solver.integrate(
+                recorded(problem.field if field.updates else field.bind(reads)),
                 y0,
                 times,
-                caller=Caller(problem.origin),
-                quadratures=problem.quadratures,
+                caller=Caller(origin),
+                quadratures=quadratures,
                 final_only=request.final_only,
-                drop=problem.drop,
+                drop=drop,
                 stops=stops,
                 **({} if max_states is None else {"max_states": max_states}),
+            )
+
+        with unrecorded(solver):
+            trajectory = programs.run(
+                None if field.updates else kind,
+                integrate,
+                *(y0, times, reads, problem.origin, problem.quadratures, problem.drop, stops),
             )
         results = [*trajectory.states, *trajectory.quadratures]
         with tf.control_dependencies(results[:1]):
@@ -100,19 +110,19 @@ def solve(
         def grad(*cotangents, variables=()):
             local_reads = [_here(x, outside) for x, outside in zip(reads, field.reads)]
             local_inputs = [_here(x) for x in inputs]
-            solved = Solved(
-                field.bind(local_reads),
-                local_inputs[:size],
-                local_inputs[size],
-                _here(origin),
-                tf.nest.map_structure(_here, trajectory),
-                request,
-                _here(drop),
-                _here(stops),
-            )
             arriving, factor = _solvable(cotangents, tf.float16 in field.dtypes)
+
+            def go_back(reads, y0, times, origin, trajectory, drop, stops, arriving):
+                bound = field.bind(reads)
+                solved = Solved(bound, y0, times, origin, trajectory, request, drop, stops)
+                return backward(solved, arriving)
+
+            local = local_reads, local_inputs[:size], local_inputs[size]
+            known = tf.nest.map_structure(_here, (origin, trajectory, drop, stops))
             with unrecorded(solver):
-                *gradients, stats = backward(solved, arriving)
+                *gradients, stats = programs.run(
+                    kind and ("backward", *kind), go_back, *local, *known, arriving
+                )
             y_bar, sources_bar, times_bar = tf.nest.map_structure(
                 lambda g: g * tf.cast(factor, g.dtype), gradients
             )
@@ -137,6 +147,22 @@ def solve(
     outputs = run(*problem.y0, problem.times, *values)
     outputs = refuse_lists(name, outputs, field.lists)
     return refuse_python(name, outputs, problem, values), kept[0]
+
+
+def _kind(method: Gradient, problem: Problem, request: Request) -> tuple | None:
+    """Return all that a solve depends on beside its tensors, or `None` where that is unknown."""
+    field, solver = problem.vector_field, request.solver
+    if not (tf.executing_eagerly() and solver.tells_steps) or field.python:
+        return None
+    return (
+        *((type(x), repr(x.get_config())) for x in (method, solver)),
+        *(request.time_gradient, request.final_only, tf.is_tensor(problem.drop) or problem.drop),
+        *(tuple(x.shape) for x in (*problem.y0, problem.times)),
+        field.digest(),
+        tuple(i for i, _ in field.sources),
+        # A program takes the handle of a variable as it is.
+        tuple(id(x) for x in field.reads if x.dtype in (tf.resource, tf.variant)),
+    )
 
 
 def _of_this_graph(x: tf.Tensor) -> tf.Tensor:

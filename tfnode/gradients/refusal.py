@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfnode.problem import Problem
+from tfnode.solvers.custom_gradient import custom_gradient
 
 
 def first_order_only(name: str, tensors: list, dependencies: list) -> list:
@@ -74,7 +75,7 @@ def _without_gradient(tensors: list, dependencies: list, message: str, name: str
     def fail():
         raise NotImplementedError(message)
 
-    @tf.custom_gradient
+    @custom_gradient
     def refuse(*dependencies):
         def grad(*upstream, variables=()):
             here = tf.compat.v1.get_default_graph()

@@ -8,7 +8,7 @@ import keras
 
 from tfnode.files import plots
 from tfnode.files.history import score_text
-from tfnode.layers import ODEBlock
+from tfnode.layers.solve_costs import CountsCosts
 from tfnode.solvers.runge_kutta import RungeKutta
 
 SECONDS = 0.5
@@ -61,7 +61,7 @@ class EpochLines(keras.callbacks.Callback):
         return ", ".join(parts)
 
     def _varies(self) -> bool:
-        blocks = (x for x in self.model._flatten_layers() if isinstance(x, ODEBlock))
+        blocks = (x for x in self.model._flatten_layers() if isinstance(x, CountsCosts))
         return any(
             not isinstance(block.solver, RungeKutta) or block.solver.adaptive for block in blocks
         )

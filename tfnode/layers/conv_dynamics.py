@@ -13,17 +13,13 @@ from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 NORMS = ("batch", "group", "layer", None)
 
 
-def normalization(
-    norm: str | None, channels: int, in_dynamics: bool = False, dtype: Any = None
-) -> keras.layers.Layer | None:
+def normalization(norm: str | None, channels: int, dtype: Any = None) -> keras.layers.Layer | None:
     """Return the normalisation layer that an option of `norm` stands for, or `None`.
 
     Raises:
         ValueError: For an unknown option.
     """
     if norm == "batch":
-        if in_dynamics:
-            return TimeBatchNormalization(dtype=dtype)
         return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
         # The code of Chen et al. has two channels a group. Any number of channels will do here.
@@ -48,8 +44,9 @@ class ConvDynamics(keras.layers.Layer):
     Args:
         filters: Channels of the state and of the layer between, a positive int.
         kernel_size: An int or a pair of ints.
-        norm: `"batch"` (`TimeBatchNormalization`: batch statistics in training, running
-            averages by time for inference), `"group"`, `"layer"`, or `None`.
+        norm: `"batch"` (`TimeBatchNormalization`), `"group"`, `"layer"`, or `None`.
+        renorm: Whether batch normalisation trains as it infers, as in `TimeBatchNormalization`.
+            Nothing else has a use for it.
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
@@ -76,6 +73,7 @@ class ConvDynamics(keras.layers.Layer):
         filters: int,
         kernel_size: int | Sequence[int] = 3,
         norm: str | None = "batch",
+        renorm: bool = True,
         **kwargs: Any,
     ) -> None:
         # The time is not rounded to half precision along with the state.
@@ -89,7 +87,13 @@ class ConvDynamics(keras.layers.Layer):
             for _ in range(2)
         ]
         self.kernel_size = self.convolutions[0].kernel_size
-        self.norms = [normalization(norm, filters, True, self.dtype_policy) for _ in range(2)]
+        self.renorm = renorm
+        self.norms = [self._normalization() for _ in range(2)]
+
+    def _normalization(self) -> keras.layers.Layer | None:
+        if self.norm == "batch":
+            return TimeBatchNormalization(renorm=self.renorm, dtype=self.dtype_policy)
+        return normalization(self.norm, self.filters, self.dtype_policy)
 
     def build(self, t_shape: tuple, y_shape: tuple) -> None:
         if y_shape[-1] != self.filters:
@@ -123,4 +127,5 @@ class ConvDynamics(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "norm": self.norm,
+            "renorm": self.renorm,
         }

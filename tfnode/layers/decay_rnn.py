@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfnode.layers.series import Series, filled, last_observed
 from tfnode.layers.series_rnn import SeriesRNN
+from tfnode.layers.solve_costs import no_cost
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -74,6 +75,9 @@ class DecayRNN(SeriesRNN):
         parts = [values, tf.cast(observed, values.dtype), tf.cast(since, values.dtype)]
         return tf.ensure_shape(tf.concat(parts, 2), [*values.shape[:2], 3 * values.shape[2]])
 
-    def move(self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
+    def move(
+        self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor, training: bool | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        del start, training
         rate = tf.nn.softplus(tf.cast(tf.convert_to_tensor(self.rate), h.dtype))
-        return h * tf.exp(-tf.abs(gap)[:, tf.newaxis] * rate)
+        return h * tf.exp(-tf.abs(gap)[:, tf.newaxis] * rate), no_cost()

@@ -41,23 +41,39 @@ class GapSolve:
         control = self.solver.controller
         self.shared = isinstance(control, FixedSteps) and control.step_size is None
 
-    def __call__(self, rates: Callable, y: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
-        """Return the state after the gap.
+    def __call__(
+        self, rates: Callable, y: tf.Tensor, gap: tf.Tensor, counters: tuple = ()
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the state after the gap, and the cost of the solve.
 
         Args:
             rates: `rates(tau, y) -> dy/dtau`, with `tau` of shape `(batch,)`.
             y: `(batch, units)`, the state before.
             gap: `(batch,)`, of either sign or 0, in the dtype of the state.
+            counters: As in `tfnode.gradients.base.Request`.
+
+        Returns:
+            The state, and the `Stats` of the solve as int32 `(3,)`: sums over the samples where
+            each has its own steps.
         """
         if not self.shared:
             clocks = tf.stack([tf.zeros_like(gap), gap], 1)
-            return self._solve(rates, y, clocks)
+            return self._solve(rates, y, clocks, counters)
         size = gap[:, tf.newaxis]
-        return self._solve(lambda s, y: size * tf.cast(rates(s * gap, y), y.dtype), y, [0.0, 1.0])
 
-    def _solve(self, func: Callable, y: tf.Tensor, times: Any) -> tf.Tensor:
+        def scaled(s: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+            return size * tf.cast(rates(s * gap, y), y.dtype)
+
+        return self._solve(scaled, y, [0.0, 1.0], counters)
+
+    def _solve(
+        self, func: Callable, y: tf.Tensor, times: Any, counters: tuple
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         func = tf.autograph.experimental.do_not_convert(func)
-        return solve(func, y, times, self.solver, self.gradient, final_only=True)[0]
+        y, _, stats = solve(
+            func, y, times, self.solver, self.gradient, final_only=True, counters=counters
+        )
+        return y, tf.stack([tf.reduce_sum(x) for x in stats])
 
     def get_config(self) -> dict[str, Any]:
         """Return the solver and the gradient for the config of a layer."""

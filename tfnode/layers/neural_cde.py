@@ -10,13 +10,14 @@ from tfnode.layers.built_dynamics import refuse_activity_regularizers
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
+from tfnode.layers.solve_costs import CountsPasses, SolveCosts, no_cost
 from tfnode.problem.field.calls import caller
 
-PATHS = {"hermite": Hermite, "linear": Linear}
+PATHS = {"hermite": Hermite, "linear": Linear, "integral": Linear}
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class NeuralCDE(SeriesLayer):
+class NeuralCDE(CountsPasses, SeriesLayer):
     """A neural controlled differential equation: the path through the data drives the state.
 
     ```
@@ -37,7 +38,9 @@ class NeuralCDE(SeriesLayer):
             `(batch, units * (channels + 1))` or `(batch, units, channels + 1)`. The default is a
             perceptron with one hidden layer of `units` and ReLU, and tanh at its end. An end
             that is bounded keeps the state from growing without bound.
-        path: `"hermite"`, cubics whose derivative is continuous, or `"linear"`.
+        path: `"hermite"`, cubics whose derivative is continuous, or `"linear"`. With `"integral"`
+            the control is the integral of the straight lines, `X(t) = (t, integral of x)`: the
+            values themselves drive the state, not their changes.
         solver: A name, config or instance: see `tfnode.solvers`. A solver of fixed steps takes
             `num_steps` from each point to the next, so that none goes over a kink of the path.
             The default is one step of RK4, which says nothing of its error. With `step_size`, in
@@ -106,6 +109,7 @@ class NeuralCDE(SeriesLayer):
         self.solver, self.gradient = self._gaps.solver, self._gaps.gradient
 
     def build_parts(self, batch: int | None, channels: int) -> None:
+        self._costs = SolveCosts(self.name)
         self.initial.build((batch, channels))
         size = self.units * (channels + 1)
         self.matrix = self.field
@@ -131,14 +135,17 @@ class NeuralCDE(SeriesLayer):
             )
 
     def states(self, given: Series, training: bool | None) -> tf.Tensor:
-        del training  # Keras tells the field.
         times, values = given.times, given.values
         # The coefficients of the pieces: `(batch, n, degree + 1, channels)`.
         pieces = PATHS[self.path_name](times, values).pieces
         z = self.initial(pieces[:, 0, 0])
+        slopes = pieces
+        if self.path_name != "integral":
+            degrees = tf.range(1, pieces.shape[2])[:, tf.newaxis]
+            slopes = tf.cast(degrees, pieces.dtype) * pieces[:, :, 1:]
         z = tf.ensure_shape(tf.cast(z, values.dtype), [times.shape[0], self.units])
         # The first step is over a gap of 0, so that there is a state for each point.
-        pieces = tf.concat([tf.zeros_like(pieces[:, :1, 1:]), pieces[:, :-1, 1:]], 1)
+        slopes = tf.concat([tf.zeros_like(slopes[:, :1]), slopes[:, :-1]], 1)
         gaps = times[:, 1:] - times[:, :-1]
         gaps = tf.concat([tf.zeros_like(times[:, :1]), gaps], 1)
         starts = tf.cast(times - gaps, values.dtype)
@@ -146,21 +153,24 @@ class NeuralCDE(SeriesLayer):
 
         def step(states: list, inputs: list) -> list:
             piece, start, gap = inputs
-            degree = piece.shape[1]
+            *lower, highest = tf.unstack(piece, axis=1)
 
             def rates(tau: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
                 s = tau[:, tf.newaxis]
-                slope = degree * piece[:, -1]
-                for i in range(degree - 1, 0, -1):
-                    slope = slope * s + i * piece[:, i - 1]
+                slope = highest
+                for coefficient in reversed(lower):
+                    slope = slope * s + coefficient
                 slope = tf.concat([tf.ones_like(s), slope], 1)
                 elements = tf.cast(matrix(start + tau, z), z.dtype)
                 rows = tf.reshape(elements, [-1, self.units, slope.shape[1]])
                 return tf.linalg.matvec(rows, slope)
 
-            return [self._gaps(rates, states[0], gap)]
+            return list(self._gaps(rates, states[0], gap, self.counters(training)))
 
-        (found,) = scan(step, [z], [pieces, starts, tf.cast(gaps, values.dtype)])
+        inputs = [slopes, starts, tf.cast(gaps, values.dtype)]
+        found, costs = scan(step, [z, no_cost()], inputs)
+        if training is True:
+            self.count_pass(costs)
         return found
 
     def get_config(self) -> dict[str, Any]:

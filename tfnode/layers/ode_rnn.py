@@ -9,11 +9,12 @@ from tfnode.layers.built_dynamics import build_layer
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
 from tfnode.layers.series_rnn import SeriesRNN
+from tfnode.layers.solve_costs import CountsPasses, SolveCosts
 from tfnode.problem.field.calls import caller
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class ODERNN(SeriesRNN):
+class ODERNN(CountsPasses, SeriesRNN):
     """A recurrent network whose state follows an ODE between the points of an irregular series.
 
     ```
@@ -108,6 +109,7 @@ class ODERNN(SeriesRNN):
 
     def build_parts(self, batch: int | None, channels: int) -> None:
         super().build_parts(batch, channels)
+        self._costs = SolveCosts(self.name)
         state = keras.KerasTensor((batch, self.units), self.wide_dtype)
         build_layer(self.dynamics, state, None, self.wide_dtype, (batch,))
 
@@ -119,9 +121,12 @@ class ODERNN(SeriesRNN):
         values = tf.where(observed, given.values, tf.zeros_like(given.values))
         return tf.concat([values, tf.cast(observed, values.dtype)], 2)
 
-    def move(self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
+    def move(
+        self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor, training: bool | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         dynamics = caller(self.dynamics)
-        return self._gaps(lambda tau, h: dynamics(start + tau, h), h, gap)
+        counters = self.counters(training)
+        return self._gaps(lambda tau, h: dynamics(start + tau, h), h, gap, counters)
 
     def get_config(self) -> dict[str, Any]:
         dynamics = keras.saving.serialize_keras_object(self.dynamics)

@@ -56,6 +56,13 @@ class SeriesLayer(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def count_pass(self, costs: tf.Tensor) -> None:
+        """Count a pass through the series in training, where the layer solves.
+
+        Args:
+            costs: int32, `(3, n)`: of each solve what `GapSolve` returns.
+        """
+
     @property
     def wide_dtype(self) -> str:
         """The dtype of the state between the points: half precision would add up its rounding."""
@@ -164,7 +171,7 @@ def scan(
 
     Args:
         step: `step(states, inputs) -> states`, with the inputs of one step.
-        states: List of `(batch, ...)`, before the first step.
+        states: List of `(batch, ...)`, before the first step. Costs have another first axis.
         inputs: List of `(batch, n, ...)`.
 
     Returns:

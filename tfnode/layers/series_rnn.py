@@ -9,6 +9,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from tfnode.layers.backward_encoder import recurrent_cell
 from tfnode.layers.series import Series
 from tfnode.layers.series_layer import SeriesLayer, scan
+from tfnode.layers.solve_costs import no_cost
 
 
 class SeriesRNN(SeriesLayer):
@@ -67,13 +68,16 @@ class SeriesRNN(SeriesLayer):
         """Return the features of all points, `(batch, n, features)`, without NaN."""
         raise NotImplementedError
 
-    def move(self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor) -> tf.Tensor:
-        """Return the state `h` after a gap.
+    def move(
+        self, h: tf.Tensor, start: tf.Tensor, gap: tf.Tensor, training: bool | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the state `h` after a gap, and what that cost, as by `GapSolve`.
 
         Args:
             h: `(batch, units)`.
             start, gap: `(batch,)`: the time of `h`, and the time that passes. It is negative
                 where the series is read backward.
+            training: As in any layer.
         """
         raise NotImplementedError
 
@@ -87,18 +91,21 @@ class SeriesRNN(SeriesLayer):
 
         def step(states: list, inputs: list) -> list:
             x, start, gap, updated = inputs
-            states = [self.move(states[0], start, gap), *states[1:]]
+            h, cost = self.move(states[0], start, gap, training)
+            states = [h, *states[1:-1]]
             _, new = self.rnn_cell(x, states)
             new = [tf.cast(a, b.dtype) for a, b in zip(keras.tree.flatten(new), states)]
-            return [tf.where(updated, a, b) for a, b in zip(new, states)]
+            return [*[tf.where(updated, a, b) for a, b in zip(new, states)], cost]
 
         batch = tf.shape(times)[0]
         start = [tf.zeros(tf.stack([batch, size]), features.dtype) for size in self._sizes]
         for x in start:
             x.set_shape([times.shape[0], x.shape[1]])
         self._draw_masks(features[:, 0], start[0], training)
-        found = scan(step, start, [features, starts, gaps, updates])
+        found = scan(step, [*start, no_cost()], [features, starts, gaps, updates])
         self._draw_masks(None, None, training)
+        if training is True:
+            self.count_pass(found[-1])
         return found[0]
 
     def _draw_masks(self, x: Any, h: Any, training: bool | None) -> None:

@@ -1,4 +1,4 @@
-"""What the solves of an `ODEBlock` cost in training."""
+"""What the solves of a layer cost in training."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +21,7 @@ class SolveCosts:
     They are no weights of Keras's, so that they are neither counted nor saved with a model.
 
     Args:
-        name: The name of the block.
+        name: The name of the layer.
 
     Attributes:
         backward: Tuple of the variables that a gradient method counts up, see `Request`.
@@ -62,11 +62,18 @@ class SolveCosts:
             variable.assign_add(tf.cast(number, variable.dtype))
 
 
+def no_cost() -> tf.Tensor:
+    """Return the cost of no solve, as `GapSolve` does for one."""
+    return tf.zeros([len(FORWARD) - 1], tf.int32)
+
+
 class CountsCosts:
-    """The part of an `ODEBlock` that tells what its solves cost."""
+    """The part of a layer that tells what its solves cost."""
 
     _costs: SolveCosts
+    name: str
     built: bool
+    solver: Any
 
     def costs(self) -> dict[str, float]:
         """Return what solves in training cost since `reset_costs`.
@@ -88,3 +95,24 @@ class CountsCosts:
     def add_costs(self, costs: Iterable[float]) -> None:
         """Add numbers that `costs` returned before, in their order."""
         self._costs.add(costs)
+
+
+class CountsPasses(CountsCosts):
+    """The part of a layer for series that tells what they cost. Its solve is a whole pass."""
+
+    def counters(self, training: bool | None) -> tuple:
+        """Return the variables that each solve of a pass counts up on the way back."""
+        return self._costs.backward if training is True else ()
+
+    def count_pass(self, costs: tf.Tensor) -> None:
+        self._costs.count_forward(tf.unstack(tf.reduce_sum(costs, 1)))
+
+    def costs(self) -> dict[str, float]:
+        """Return what passes in training cost since `reset_costs`.
+
+        Returns:
+            As for an `ODEBlock`, with passes as the solves: sums over the points of a series.
+        """
+        numbers = super().costs()
+        # Every solve counted itself on the way back, and a pass goes back once.
+        return numbers | {"backward_solves": numbers["forward_solves"]}

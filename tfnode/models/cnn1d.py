@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from tfnode.layers import SeriesGrid
-from tfnode.models.series_inputs import classifier, series_inputs
+from tfnode.models.series_inputs import classifier, noisy, series_inputs
 
 
 def cnn1d(
@@ -13,6 +13,7 @@ def cnn1d(
     *,
     filters: int = 16,
     points: int | None = None,
+    noise: float = 0.0,
 ) -> keras.Model:
     """Return the fully convolutional network of Wang, Yan and Oates, with logits out.
 
@@ -30,6 +31,7 @@ def cnn1d(
         filters: Channels of the first and the last convolution, 128 as published. The second has
             twice as many.
         points: Times of the grid, `None` for `n`.
+        noise: Standard deviation of normal noise on the values in training.
 
     Returns:
         A `keras.Model` of two inputs, `(values, times)`, see `tfnode.layers.SeriesGrid`: NaN is a
@@ -42,7 +44,7 @@ def cnn1d(
     Networks: A Strong Baseline* (2017).
     """
     inputs = values, times = series_inputs(input_shape)
-    x = SeriesGrid(grid_points(points, input_shape))(values, times=times)
+    x = SeriesGrid(grid_points(points, input_shape))(noisy(values, noise), times=times)
     for size, kernel in ((filters, 8), (2 * filters, 5), (filters, 3)):
         x = layers.Conv1D(size, kernel, padding="same")(x)
         # Keras's own momentum needs hundreds of steps until the averages are those of the data.

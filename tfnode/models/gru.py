@@ -3,7 +3,7 @@
 import keras
 
 from tfnode.layers import DecayRNN
-from tfnode.models.series_inputs import classifier, series_inputs
+from tfnode.models.series_inputs import classifier, noisy, series_inputs
 
 
 def gru(
@@ -12,6 +12,7 @@ def gru(
     *,
     units: int = 34,
     cell: str = "gru",
+    noise: float = 0.0,
 ) -> keras.Model:
     """Return a GRU that is told the time since the last observation and decays, with logits out.
 
@@ -26,6 +27,7 @@ def gru(
         num_classes: Number of logits.
         units: Size of the state.
         cell: `"gru"` or `"simple"`.
+        noise: Standard deviation of normal noise on the values in training.
 
     Returns:
         A `keras.Model` of two inputs, `(values, times)`, see `tfnode.layers.DecayRNN`: NaN is a
@@ -38,5 +40,5 @@ def gru(
     Time Series with Missing Values* (2018).
     """
     inputs = values, times = series_inputs(input_shape)
-    features = DecayRNN(units, cell, name="gru")(values, times=times)
+    features = DecayRNN(units, cell, name="gru")(noisy(values, noise), times=times)
     return classifier("gru", inputs, features, num_classes)

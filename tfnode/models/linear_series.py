@@ -4,7 +4,7 @@ import keras
 
 from tfnode.layers import SeriesGrid
 from tfnode.models.cnn1d import grid_points
-from tfnode.models.series_inputs import classifier, series_inputs
+from tfnode.models.series_inputs import classifier, noisy, series_inputs
 
 
 def linear_series(
@@ -12,6 +12,7 @@ def linear_series(
     num_classes: int = 9,
     *,
     points: int | None = None,
+    noise: float = 0.0,
 ) -> keras.Model:
     """Return a linear classifier of time series, with logits out.
 
@@ -26,6 +27,7 @@ def linear_series(
         input_shape: `(n, channels)`; `n` may be `None` if `points` is given.
         num_classes: Number of logits.
         points: Times of the grid, `None` for `n`.
+        noise: Standard deviation of normal noise on the values in training.
 
     Returns:
         A `keras.Model` of two inputs, `(values, times)`, see `tfnode.layers.SeriesGrid`: NaN is a
@@ -35,5 +37,5 @@ def linear_series(
         ValueError: If an option is out of range.
     """
     inputs = values, times = series_inputs(input_shape)
-    x = SeriesGrid(grid_points(points, input_shape))(values, times=times)
+    x = SeriesGrid(grid_points(points, input_shape))(noisy(values, noise), times=times)
     return classifier("linear_series", inputs, keras.layers.Flatten()(x), num_classes)

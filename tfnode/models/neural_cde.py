@@ -6,7 +6,7 @@ import keras
 
 from tfnode import checks
 from tfnode.layers import NeuralCDE
-from tfnode.models.series_inputs import classifier, series_inputs
+from tfnode.models.series_inputs import classifier, noisy, series_inputs
 
 
 def neural_cde(
@@ -20,6 +20,7 @@ def neural_cde(
     solver: Any = "rk4",
     num_steps: int | None = None,
     gradient: Any = "checkpoint",
+    noise: float = 0.0,
 ) -> keras.Model:
     """Return the neural CDE classifier of Kidger, Morrill, Foster and Lyons, with logits out.
 
@@ -35,10 +36,11 @@ def neural_cde(
         units: Size of the state.
         hidden_units: Of each hidden layer of the field.
         hidden_layers: Number of hidden layers of the field, with ReLU. The last layer has tanh.
-        path: `"hermite"` or `"linear"`.
+        path: `"hermite"`, `"linear"` or `"integral"`, see `tfnode.layers.NeuralCDE`.
         solver: See `tfnode.layers.NeuralCDE`.
         num_steps: Steps of a fixed-step solver from each point to the next, `None` for one.
         gradient: See `tfnode.gradients`.
+        noise: Standard deviation of normal noise on the values in training.
 
     Returns:
         A `keras.Model` of two inputs, `(values, times)`, see `tfnode.layers.NeuralCDE`: NaN is a
@@ -56,4 +58,4 @@ def neural_cde(
     end = keras.layers.Dense(units * (input_shape[1] + 1), "tanh")
     field = keras.Sequential([*hidden, end], name="field")
     layer = NeuralCDE(units, field, path, solver, gradient, num_steps=num_steps, name="neural_cde")
-    return classifier("neural_cde", inputs, layer(values, times=times), num_classes)
+    return classifier("neural_cde", inputs, layer(noisy(values, noise), times=times), num_classes)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tfnode.layers import ODERNN
-from tfnode.models.series_inputs import classifier, series_inputs
+from tfnode.models.series_inputs import classifier, noisy, series_inputs
 
 
 def ode_rnn(
@@ -18,6 +18,7 @@ def ode_rnn(
     solver: Any = "rk4",
     num_steps: int | None = None,
     gradient: Any = "checkpoint",
+    noise: float = 0.0,
 ) -> keras.Model:
     """Return the ODE-RNN classifier of Rubanova, Chen and Duvenaud, with logits out.
 
@@ -37,6 +38,7 @@ def ode_rnn(
         solver: See `tfnode.layers.ODERNN`.
         num_steps: Steps of a fixed-step solver from each point to the next, `None` for one.
         gradient: See `tfnode.gradients`.
+        noise: Standard deviation of normal noise on the values in training.
 
     Returns:
         A `keras.Model` of two inputs, `(values, times)`, see `tfnode.layers.ODERNN`: NaN is a
@@ -53,4 +55,4 @@ def ode_rnn(
         [keras.layers.Dense(hidden_units, "tanh"), keras.layers.Dense(units)], name="dynamics"
     )
     layer = ODERNN(units, dynamics, cell, solver, gradient, num_steps=num_steps, name="ode_rnn")
-    return classifier("ode_rnn", inputs, layer(values, times=times), num_classes)
+    return classifier("ode_rnn", inputs, layer(noisy(values, noise), times=times), num_classes)

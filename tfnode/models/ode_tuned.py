@@ -15,6 +15,7 @@ def ode_tuned(
     *,
     filters: int = 48,
     norm: str | None = "batch",
+    renorm: bool = True,
     solver: Any = "midpoint",
     gradient: Any = "backprop",
     block: bool = True,
@@ -40,6 +41,7 @@ def ode_tuned(
         filters: Channels of the first state; half of them in the stem, and a third more in the
             second state.
         norm: `"batch"`, `"group"`, `"layer"`, or `None`.
+        renorm: As in `odenet`.
         solver: See `tfnode.solvers`; one step of the midpoint rule by default.
         gradient: See `tfnode.gradients`.
         block: Whether there are ODE blocks. Without them, `solver` and `gradient` have no part.
@@ -71,7 +73,8 @@ def ode_tuned(
     for channels in (filters, filters * 4 // 3):
         x = convolution(x, channels, strides=2)  # (14, 14, 48), (7, 7, 64)
         if block:
-            x = ODEBlock(ConvDynamics(channels, norm=norm), solver=solver, gradient=gradient)(x)
+            dynamics = ConvDynamics(channels, norm=norm, renorm=renorm)
+            x = ODEBlock(dynamics, solver=solver, gradient=gradient)(x)
     x = layers.GlobalAveragePooling2D()(x)  # (64,)
     outputs = layers.Dense(num_classes, dtype="float32")(x)
     return keras.Model(inputs, outputs, name="ode_tuned")

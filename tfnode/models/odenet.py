@@ -15,6 +15,7 @@ def odenet(
     *,
     filters: int = 64,
     norm: str | None = "batch",
+    renorm: bool = True,
     solver: Any = "rk38",
     gradient: Any = "adjoint",
     augment: int = 0,
@@ -33,10 +34,10 @@ def odenet(
     12x12x64. The paper's text gives the second convolution kernel 3 and stride 1, which does
     not make that tensor. Its code has kernel 4 and stride 2, which does.
 
-    With `norm="batch"` the dynamics hold `tfnode.layers.TimeBatchNormalization`. In training
-    it is the paper's batch normalisation. For inference it keeps the running averages of each
-    stage time apart. The paper's code mixes them into one and loses tens of points of accuracy
-    in evaluation.
+    With `norm="batch"` the dynamics hold `tfnode.layers.TimeBatchNormalization`, which keeps the
+    running averages of each stage time apart. The paper's code mixes them into one and loses
+    tens of points of accuracy in evaluation. With `renorm=False` training is by the paper's
+    batch normalisation, and evaluation needs `tfnode.callbacks.Recalibrate`.
 
     Two controls belong beside any claim for the ODE block. `block=False` is the network
     without it, and nothing in its place. `solver="euler", gradient="backprop"` makes it one
@@ -47,6 +48,8 @@ def odenet(
         num_classes: Number of logits.
         filters: Channels of the state.
         norm: `"batch"` as in the paper, `"group"`, `"layer"`, or `None`.
+        renorm: Whether batch normalisation in the dynamics trains as it infers, so that
+            `model.fit` alone is right.
         solver: See `tfnode.solvers`. The default is one step of the 3/8 rule, which is
             what torchdiffeq calls `rk4`.
         gradient: See `tfnode.gradients`.
@@ -85,7 +88,7 @@ def odenet(
     if augment:
         x = Augment(augment)(x)
     if block:
-        dynamics = ConvDynamics(filters + augment, norm=norm)
+        dynamics = ConvDynamics(filters + augment, norm=norm, renorm=renorm)
         solver = _solver(solver, num_steps, tol)
         x = ODEBlock(dynamics, solver=solver, gradient=gradient, regularizers=regularizers)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)  # (64,)

@@ -4,6 +4,10 @@ from typing import Any
 
 import keras
 
+from tfnode import checks
+
+TIMES = "times"  # The name of the input.
+
 
 def series_inputs(input_shape: tuple[int | None, int]) -> tuple[Any, Any]:
     """Return the inputs of a classifier: values `(n, channels)` and times `(n,)`.
@@ -17,7 +21,24 @@ def series_inputs(input_shape: tuple[int | None, int]) -> tuple[Any, Any]:
         )
     values = keras.Input(input_shape, name="values")
     # Half precision would round times.
-    return values, keras.Input(input_shape[:1], name="times", dtype="float32")
+    return values, keras.Input(input_shape[:1], name=TIMES, dtype="float32")
+
+
+def noisy(values: Any, noise: float) -> Any:
+    """Return the values with normal noise in training. A missing value stays missing.
+
+    Args:
+        values: The input.
+        noise: Standard deviation of the noise; 0 for none.
+
+    Raises:
+        ValueError: If the noise is negative or not finite.
+    """
+    noise = checks.real("noise", noise, "a finite number of at least 0", least=0.0)
+    if not noise:
+        return values
+    # Half precision would round the values.
+    return keras.layers.GaussianNoise(noise, dtype="float32", name="noise")(values)
 
 
 def classifier(name: str, inputs: tuple[Any, Any], features: Any, num_classes: int) -> keras.Model:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.problem.field.calls import caller, derivative, state_tensor
-from tfnode.problem.field.scopes import PinnedSeeds
+from tfnode.problem.field.scopes import Pinned
 from tfnode.problem.field.vector_field import VectorField
 from tfnode.problem.step_times import Pieces, merged
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
@@ -94,8 +94,9 @@ class Problem:
         Returns:
             The derivative at `(t, y)` and the integrands of the quadratures there.
         """
-        seeds = self.vector_field.seeds
-        with PinnedSeeds(seeds) if seeds else contextlib.nullcontext():
+        field = self.vector_field
+        pinned = field.seeds or field.starts
+        with Pinned(field.seeds, field.starts) if pinned else contextlib.nullcontext():
             return self._evaluate(t, y, *(take(x, rows) for x in self._own))
 
     def refuse_random(self) -> None:

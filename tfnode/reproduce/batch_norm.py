@@ -61,12 +61,12 @@ def two_averages() -> Any:
             outputs, mean, variance = super()._normalize_batch(y, gamma, beta)
             # PyTorch's momentum of 0.1, and as in PyTorch after every evaluation.
             self.single_mean.assign_add(0.1 * (ops.stop_gradient(mean) - self.single_mean))
-            self.single_variance.assign_add(
-                0.1 * (ops.stop_gradient(variance) - self.single_variance)
-            )
+            size = ops.cast(ops.size(y) / ops.size(mean), variance.dtype)
+            unbiased = ops.stop_gradient(variance) * size / (size - 1.0)
+            self.single_variance.assign_add(0.1 * (unbiased - self.single_variance))
             return outputs, mean, variance
 
-    return TwoAverages()
+    return TwoAverages(renorm=False)
 
 
 def network(input_shape: tuple[int, ...]) -> Any:

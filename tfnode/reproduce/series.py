@@ -3,11 +3,12 @@
 Trains every model of `configs/series_study.py` at every rate of missing points, in processes of
 their own, each run in a folder below `--out` unless it is there already. A run that was broken off
 goes on. The accuracy is that on the test set after the last epoch. NFE are the evaluations of the
-field on the way forward through a series of full length; with fixed steps they are known.
+field on the way forward through a series and on the way back, counted by the solver.
 """
 
 import argparse
 import pathlib
+import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> command.Results:
         rows += table(dataset, values[dataset])
     rates = sorted({one["missing"] for one in values[datasets[0]]["models"]})
     columns = ["data", "model", "parameters", *(f"{100 * rate:g} % missing" for rate in rates)]
-    columns += ["NFE", "seconds an epoch"]
+    columns += ["NFE forward", "NFE backward", "seconds an epoch"]
     return command.Results(values, columns, rows, {"missing": figure(values)})
 
 
@@ -56,63 +57,47 @@ def _study(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
         study.write_results(failures)
     if failures:
         raise ValueError("; ".join(f"{cell.name}: {why}" for cell, why in failures.items()))
-    from tfnode import data
-
-    points = data.load(dataset).shape["input_shape"][0]
-    return numbers(files.read_json(out / RESULTS), points)
+    return numbers(files.read_json(out / RESULTS))
 
 
-def numbers(results: dict[str, Any], points: int) -> dict[str, Any]:
+def numbers(results: dict[str, Any]) -> dict[str, Any]:
     """Return the numbers of a study that are compared.
 
     Args:
         results: Those that the study wrote.
-        points: Points of the longest series.
 
     Returns:
         `constant`, the accuracy of the most frequent class, and `models`, a list of a dict for
         each model and rate of missing points, with lists over seeds.
     """
     models = []
-    for found in results["models"].values():
-        settings = found["settings"]
-        one = {"model": settings["model"]["name"], "missing": settings["data"]["missing"]}
+    for name, found in results["models"].items():
+        missing = found["settings"]["data"]["missing"]
+        one = {"model": name.rpartition("_")[0], "missing": missing}
         one |= {name: found[name] for name in ("parameters", "seeds")}
-        one["nfe"] = evaluations(settings["model"], points)
-        for name in ("test_accuracy", "seconds_per_epoch"):
+        for name in ("test_accuracy", "nfe_forward", "nfe_backward", "seconds_per_epoch"):
             one[name] = found[name]["values"]
         models.append(one)
     (constant,) = results["constants"].values()
     return {"constant": constant, "models": models}
 
 
-def evaluations(model: dict[str, Any], points: int) -> int | None:
-    """Return the evaluations of the field on the way through a series, where they are known.
-
-    There is a solve for each point, from the one before.
-    """
-    from tfnode import solvers
-
-    if "solver" not in model or model["solver"] in solvers.ADAPTIVE:
-        return None
-    stages = solvers.get(model["solver"], num_steps=1).tableau.stages
-    return points * stages * (model["num_steps"] or 1)
-
-
 def table(dataset: str, values: dict[str, Any]) -> list[list[str]]:
-    """Return the rows of a data set. Seconds are over all rates."""
+    """Return the rows of a data set. NFE and seconds are over all rates."""
     rows = []
     for model in dict.fromkeys(one["model"] for one in values["models"]):
         found = [one for one in values["models"] if one["model"] == model]
         found.sort(key=lambda one: one["missing"])
         row = [dataset, model, f"{found[0]['parameters']:,}"]
         row += [command.spread([100 * x for x in one["test_accuracy"]], 1) for one in found]
-        row.append(str(found[0]["nfe"] or "-"))
+        for name in ("nfe_forward", "nfe_backward"):
+            counts = [x for one in found for x in one[name]]
+            row.append(f"{statistics.fmean(counts):.0f}" if counts else "-")
         row.append(command.spread([x for one in found for x in one["seconds_per_epoch"]], 2))
         rows.append(row)
     rates = len({one["missing"] for one in values["models"]})
     constant = f"{100 * values['constant']:.1f}"
-    return [*rows, [dataset, CONSTANT, "0", *[constant] * rates, "-", "-"]]
+    return [*rows, [dataset, CONSTANT, "0", *[constant] * rates, *["-"] * 3]]
 
 
 def figure(values: dict[str, dict[str, Any]]) -> Any:

@@ -80,10 +80,15 @@ def check(model: keras.Model, file_format: str) -> None:
     """
     # Models that are neither sequential nor functional have no such lists.
     ends = [len(getattr(model, name, None) or []) for name in ("inputs", "outputs")]
-    if ends != [1, 1]:
+    if not ends[0] or ends[1] != 1:
         raise RunError(
-            "Expected a sequential or functional model with one input and one output. Received: "
+            "Expected a sequential or functional model with one output. Received: "
             f"{model.name} with {ends[0]} inputs and {ends[1]} outputs"
+        )
+    if file_format != "saved_model" and ends[0] != 1:
+        raise RunError(
+            f"--format={file_format} needs a model with one input. Received: {model.name} with "
+            f"the inputs {', '.join(x.name for x in model.inputs)}. {REMEDY}."
         )
     for layer in model._flatten_layers():
         if isinstance(layer, ODEBlock):

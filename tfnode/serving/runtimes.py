@@ -3,16 +3,18 @@
 import importlib.util
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfnode.models.series_inputs import TIMES
 from tfnode.serving import trained
 from tfnode.serving.portable import portable
 
-Predict = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[[Any], np.ndarray]
 
 
 def write(model: keras.Model, file_format: str, path: pathlib.Path) -> None:
@@ -29,17 +31,14 @@ def difference(model: keras.Model, file_format: str, path: pathlib.Path) -> floa
     predict = RUNTIMES[file_format](path)
     if predict is None:
         return None
-    original = tf.function(lambda x: model(x, training=False))
-    (inputs,) = model.inputs
+    original = tf.function(lambda *x: model(_packed(x), training=False))
+    names = [x.name for x in model.inputs]
     generator = np.random.default_rng(0)
     worst = 0.0
     for size in (1, 3):
-        shape = [size, *(n or 1 for n in inputs.shape[1:])]
-        x = generator.normal(size=shape)
-        if trained.takes_pixels(model):
-            x = generator.uniform(0, 255, size=shape)
-        x = x.astype(inputs.dtype)
-        expected, found = original(x).numpy(), predict(x)
+        x = _examples(model, size, generator)
+        expected = original(*x).numpy()
+        found = predict(x[0] if len(x) == 1 else dict(zip(names, x)))
         if expected.shape != found.shape:
             return np.inf
         scale = max(1.0, np.abs(expected).max(initial=0.0))
@@ -48,10 +47,36 @@ def difference(model: keras.Model, file_format: str, path: pathlib.Path) -> floa
     return worst
 
 
-def _signature(model: keras.Model) -> list[keras.InputSpec]:
-    """Return the input under a name that does not depend on the models built before."""
-    (x,) = model.inputs
-    return [keras.InputSpec(shape=(None, *x.shape[1:]), dtype=x.dtype, name="inputs")]
+def _examples(model: keras.Model, size: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Return random inputs of a model, in their order."""
+    examples = []
+    for given in model.inputs:
+        shape = [size, *(n or 1 for n in given.shape[1:])]
+        x = generator.normal(size=shape)
+        if trained.takes_pixels(model):
+            x = generator.uniform(0, 255, size=shape)
+        elif given.name == TIMES:
+            x = np.sort(x, 1)
+        examples.append(x.astype(given.dtype))
+    return examples
+
+
+def _packed(x: Sequence[Any]) -> Any:
+    """Return inputs as a model takes them."""
+    return x[0] if len(x) == 1 else tuple(x)
+
+
+def _signature(model: keras.Model) -> list[Any]:
+    """Return the inputs, an only one under a name that does not depend on models built before."""
+    specs = [
+        keras.InputSpec(
+            shape=(None, *x.shape[1:]),
+            dtype=x.dtype,
+            name="inputs" if len(model.inputs) == 1 else x.name,
+        )
+        for x in model.inputs
+    ]
+    return [_packed(specs)]
 
 
 def _write_saved_model(model: keras.Model, path: pathlib.Path) -> None:
@@ -73,8 +98,9 @@ def _write_tflite(model: keras.Model, path: pathlib.Path) -> None:
 def _saved_model(path: pathlib.Path) -> Predict | None:
     function = tf.saved_model.load(str(path)).signatures["serving_default"]
 
-    def predict(x: np.ndarray) -> np.ndarray:
-        (y,) = function(inputs=tf.constant(x)).values()
+    def predict(x: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        given = x if isinstance(x, dict) else {"inputs": x}
+        (y,) = function(**{name: tf.constant(value) for name, value in given.items()}).values()
         return y.numpy()
 
     return predict

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
+from tfnode.solvers.custom_gradient import custom_gradient
+
 
 class Caller(NamedTuple):
     """Who asked for a solve, for its error.
@@ -132,7 +134,7 @@ def nan_samples(failed: tf.Tensor, x: tf.Tensor, axis: int = 0) -> tf.Tensor:
     """
     shape = [1] * axis + [-1] + [1] * (x.shape.rank - axis - 1)
 
-    @tf.custom_gradient
+    @custom_gradient
     def spoil(x: tf.Tensor, flags: tf.Tensor) -> tuple:
         def grad(cotangent: tf.Tensor) -> tuple:
             lost = (flags > 0.0) & tf.not_equal(cotangent, 0.0)

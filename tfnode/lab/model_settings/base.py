@@ -12,6 +12,7 @@ SizeOrNone = Annotated[int, Field(ge=0, le=2**16)]
 Weight = Annotated[float, Field(ge=0.0, le=1e30)]
 Tolerance = Annotated[float, Field(ge=1e-12, le=1.0)]
 Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+Noise = Annotated[float, Field(ge=0.0, le=1e6)]
 Norm = Literal["batch", "group", "layer", None]
 # "bdf" is missing: its dense Jacobian of a batch of images fits into no memory.
 if TYPE_CHECKING:  # The type checker knows no names that are found at run time.

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tfnode.lab.model_settings.base import ModelSettings, Size
+from tfnode.lab.model_settings.base import ModelSettings, Noise, Size
 
 
 class Cnn1dSettings(ModelSettings):
@@ -15,3 +15,4 @@ class Cnn1dSettings(ModelSettings):
     name: Literal["cnn1d"] = "cnn1d"
     filters: Size = Field(16, description="Channels of the first convolution.")
     points: Size | None = Field(None, description="Times of the grid; None is all of the series.")
+    noise: Noise = Field(0.0, description="Noise on the values in training.")

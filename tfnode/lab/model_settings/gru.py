@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tfnode.lab.model_settings.base import Cell, ModelSettings, Size
+from tfnode.lab.model_settings.base import Cell, ModelSettings, Noise, Size
 
 
 class GruSettings(ModelSettings):
@@ -15,3 +15,4 @@ class GruSettings(ModelSettings):
     name: Literal["gru"] = "gru"
     units: Size = Field(34, description="Size of the state.")
     cell: Cell = Field("gru", description="Cell of the network.")
+    noise: Noise = Field(0.0, description="Noise on the values in training.")

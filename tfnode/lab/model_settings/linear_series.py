@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tfnode.lab.model_settings.base import ModelSettings, Size
+from tfnode.lab.model_settings.base import ModelSettings, Noise, Size
 
 
 class LinearSeriesSettings(ModelSettings):
@@ -14,3 +14,4 @@ class LinearSeriesSettings(ModelSettings):
 
     name: Literal["linear_series"] = "linear_series"
     points: Size | None = Field(None, description="Times of the grid; None is all of the series.")
+    noise: Noise = Field(0.0, description="Noise on the values in training.")

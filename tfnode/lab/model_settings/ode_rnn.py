@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tfnode.lab.model_settings.base import Cell, Gradient, ModelSettings, Size, Solver
+from tfnode.lab.model_settings.base import Cell, Gradient, ModelSettings, Noise, Size, Solver
 
 
 class OdeRnnSettings(ModelSettings):
@@ -21,3 +21,4 @@ class OdeRnnSettings(ModelSettings):
         None, description="Steps of a solver of fixed steps from each point to the next."
     )
     gradient: Gradient = Field("checkpoint", description="Gradient method.")
+    noise: Noise = Field(0.0, description="Noise on the values in training.")

@@ -14,5 +14,6 @@ class OdeTunedSettings(ModelSettings):
     block: bool = Field(True, description="Whether there are ODE blocks.")
     filters: Size = Field(48, description="Channels of the first state.")
     norm: Norm = Field("batch", description="Normalisation.")
+    renorm: bool = Field(True, description="Whether batch normalisation trains as it infers.")
     solver: Solver = Field("midpoint", description="Solver of the ODEs.")
     gradient: Gradient = Field("backprop", description="Gradient method.")

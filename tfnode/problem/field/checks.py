@@ -70,8 +70,8 @@ def refuse_batch_normalization(updated: list) -> None:
             raise ValueError(
                 "Batch normalisation in the dynamics keeps one running average for states of all "
                 "times, which describes none of them: a model that is right in training would be "
-                "wrong in evaluation. Use keras.layers.GroupNormalization, or "
-                "tfnode.layers.TimeBatchNormalization with tfnode.callbacks.Recalibrate. "
+                "wrong in evaluation. Use tfnode.layers.TimeBatchNormalization, or "
+                "keras.layers.GroupNormalization. "
                 f"Received: dynamics that update {variable.path}"
             )
 

@@ -16,18 +16,46 @@ from tensorflow.python.ops.control_flow_v2_func_graphs import (
 CONTROL_FLOW_GRAPHS = (CondBranchFuncGraph, WhileBodyFuncGraph, WhileCondFuncGraph)
 
 
-class PinnedSeeds(keras.StatelessScope):
-    """A scope in which Keras's seed generators draw the same numbers at every evaluation.
+def at_start(variable: keras.Variable) -> tf.Tensor:
+    """Return the value that a variable had when the solve began, as a constant.
 
-    Updates of other variables take place.
+    Outside of a solve it is the value that the variable has.
+    """
+    scope = get_stateless_scope() if in_stateless_scope() else None
+    if isinstance(scope, FieldScope):
+        return scope.at_start(variable)
+    return tf.stop_gradient(tf.convert_to_tensor(variable))
+
+
+class FieldScope(keras.StatelessScope):
+    """A scope in which the dynamics are evaluated: it knows the values at the start of the solve.
 
     Args:
         seeds: `(variable, tensor)` pairs, as in `VectorField.seeds`.
+        starts: The values of `at_start`, by the identity of the variable.
+        initialize_variables: As in `keras.StatelessScope`.
     """
 
-    def __init__(self, seeds: list):
-        super().__init__(seeds, initialize_variables=False)
-        _enter_outer(self)
+    def __init__(self, seeds: list, starts: dict, initialize_variables: bool = True):
+        super().__init__(seeds, initialize_variables=initialize_variables)
+        self.starts = starts
+        self.outer: Any = get_stateless_scope() if in_stateless_scope() else None
+        if self.outer is not None:
+            # Variables have the values that they have in the scope around.
+            self.state_mapping: dict = {**self.outer.state_mapping, **self.state_mapping}
+
+    def at_start(self, variable: keras.Variable) -> tf.Tensor:
+        return self.starts[id(variable)]
+
+
+class Pinned(FieldScope):
+    """A scope of one evaluation: Keras's seed generators draw what they draw in the whole solve.
+
+    Updates of other variables take place.
+    """
+
+    def __init__(self, seeds: list, starts: dict):
+        super().__init__(seeds, starts, initialize_variables=False)
 
     def add_update(self, update: tuple) -> None:
         """Keep an update of a seed, and carry out any other one."""
@@ -38,7 +66,7 @@ class PinnedSeeds(keras.StatelessScope):
             variable._direct_assign(value)
 
 
-class Watching(keras.StatelessScope):
+class Watching(FieldScope):
     """A scope in which variables have the values that they have around the trace.
 
     It drops the updates of variables, and notes which are read and updated.
@@ -51,8 +79,7 @@ class Watching(keras.StatelessScope):
     """
 
     def __init__(self, seeds: list):
-        super().__init__(seeds)
-        _enter_outer(self)
+        super().__init__(seeds, {})
         self.read: dict = {}
         self.updated: dict = {}
         self.created = False
@@ -94,6 +121,15 @@ class Watching(keras.StatelessScope):
             self.reread.append(value)
         return value
 
+    def at_start(self, variable: keras.Variable) -> tf.Tensor:
+        self.read[id(variable)] = variable
+        if id(variable) not in self.starts:
+            with self._around():
+                inner = isinstance(self.outer, FieldScope)
+                value = self.outer.at_start(variable) if inner else variable._value
+                self.starts[id(variable)] = tf.stop_gradient(value)
+        return self.starts[id(variable)]
+
     def _in_a_function(self) -> bool:
         """Return whether a `tf.function` of the user's is traced, within this trace."""
         graph = tf.compat.v1.get_default_graph()
@@ -120,12 +156,6 @@ class Watching(keras.StatelessScope):
     def updated_seeds(self) -> list:
         """Return the seeds that were drawn from, each with the number of draws."""
         return [pair for pair in self.updated.values() if is_seed(pair[0])]
-
-
-def _enter_outer(scope: keras.StatelessScope) -> None:
-    """Let a scope see the values of variables in the scope around it."""
-    if in_stateless_scope():
-        scope.state_mapping = {**get_stateless_scope().state_mapping, **scope.state_mapping}
 
 
 def is_seed(variable: keras.Variable) -> bool:
