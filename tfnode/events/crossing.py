@@ -76,3 +76,13 @@ def crossing(value: Callable, found: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> t
         parallel_iterations=1,
     )
     return fraction
+
+
+def newton(value: tf.Tensor, rate: tf.Tensor, elapsed: tf.Tensor) -> tf.Tensor:
+    """Return a step of Newton's method towards a zero, without a gradient.
+
+    A step that is longer than a thousandth of the time elapsed is 0. It leads anywhere, as where
+    the event function hardly changes.
+    """
+    step = tf.stop_gradient(tf.math.divide_no_nan(-value, rate))
+    return tf.where(tf.abs(step) <= 1e-3 * tf.abs(elapsed), step, tf.zeros_like(step))

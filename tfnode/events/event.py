@@ -8,6 +8,7 @@ from tensorflow.python.eager import record
 
 from tfnode import gradients, solvers
 from tfnode.events import samples
+from tfnode.events.crossing import newton
 from tfnode.events.search import locate
 from tfnode.gradients.tapes import inner, recorded
 from tfnode.integrate import solve
@@ -148,7 +149,7 @@ def _solve(
         states, _, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
         y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
         slope, _ = field(elapsed, y)
-        change = _correction(event, time, y, slope, element)
+        change = _correction(event, time, elapsed, y, slope, element)
         elapsed += change
     final = problem.pack([x + tf.cast(change, x.dtype) * dx for x, dx in zip(y, slope)])
     states = tf.nest.map_structure(lambda x, last: tf.stack([x[0], last]), states, final)
@@ -156,11 +157,16 @@ def _solve(
 
 
 def _correction(
-    event: Callable, time: tf.Tensor, y: list, slope: list, element: tf.Tensor
+    event: Callable,
+    time: tf.Tensor,
+    elapsed: tf.Tensor,
+    y: list,
+    slope: list,
+    element: tf.Tensor,
 ) -> tf.Tensor:
-    """Return a zero with the gradient of the event's time.
+    """Return a step of Newton's method for `g(t, y(t)) = 0`, with the gradient of its zero.
 
-    It is a step of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
+    The solve that ends at the event has other steps than the search, so `g` is not quite zero.
     """
     with tf.GradientTape() as tape:
         tape.watch([time, *y])
@@ -169,4 +175,4 @@ def _correction(
         value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
     rate = by_time + inner(by_y, slope, time.dtype)
-    return -(value - tf.stop_gradient(value)) / rate
+    return newton(value, rate, elapsed) - (value - tf.stop_gradient(value)) / rate

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from tfnode.events.crossing import newton
 from tfnode.events.sample_search import SampleSearch
 from tfnode.gradients.reverse_step import along
 from tfnode.gradients.tapes import recorded
@@ -94,7 +95,7 @@ def solve(
         states, _, _ = solve_to_times(func, y0, times, solver, gradient, independent=True)
         y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
         slope, _ = field(elapsed, y)
-        change = _correction(event, start + elapsed, y, slope, at, happened)
+        change = _correction(event, start, elapsed, y, slope, at, happened)
         elapsed += change
     final = [x + expand(tf.cast(change, x.dtype), x) * dx for x, dx in zip(y, slope)]
     final = problem.pack([nan_samples(failed, x) for x in final])
@@ -121,12 +122,16 @@ def _checked(elapsed: tf.Tensor, failed: tf.Tensor, start: tf.Tensor) -> tf.Tens
 
 
 def _correction(
-    event: Any, time: tf.Tensor, y: list, slope: list, at: tf.Tensor, happened: tf.Tensor
+    event: Any,
+    start: tf.Tensor,
+    elapsed: tf.Tensor,
+    y: list,
+    slope: list,
+    at: tf.Tensor,
+    happened: tf.Tensor,
 ) -> tf.Tensor:
-    """Return zeros with the gradients of the events' times.
-
-    They are steps of Newton's method for `g(t, y(t)) = 0`, whose value is known to be zero.
-    """
+    """Return steps of Newton's method, as the one for a whole state in `event.py` does."""
+    time = start + elapsed
     with tf.GradientTape() as tape:
         tape.watch([time, *y])
         value = tf.gather(event(time, y), at, batch_dims=1)
@@ -134,5 +139,5 @@ def _correction(
         value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
     rate = tf.where(happened, by_time + along(by_y, slope, time), tf.ones_like(time))
-    residual = tf.where(happened, value - tf.stop_gradient(value), tf.zeros_like(time))
-    return -residual / rate
+    value = tf.where(happened, value, tf.zeros_like(value))
+    return newton(value, rate, elapsed) - (value - tf.stop_gradient(value)) / rate
