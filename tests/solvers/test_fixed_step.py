@@ -199,6 +199,12 @@ def test_serves_tfp(name):
     assert chosen.states.shape == (4, 1)
 
 
+@pytest.mark.parametrize("dtype", [tf.int32, tf.complex64])
+def test_tfps_solve_refuses_states_that_are_no_floats(dtype):
+    with pytest.raises(TypeError, match=f"floating point dtype.*Received: dtype={dtype.name}"):
+        solver("rk4").solve(lambda t, y: -y, 0.0, tf.constant([2], dtype), [1.0])
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [

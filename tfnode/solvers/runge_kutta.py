@@ -113,6 +113,12 @@ class RungeKutta(Solver, tfp.math.ode.Solver):
         # Explicit methods have no use for Jacobians; nothing carries over between solves.
         del jacobian_fn, jacobian_sparsity, batch_ndims, previous_solver_internal_state
         y0 = tf.nest.flatten(initial_state)
+        for y in y0:
+            if not y.dtype.is_floating:
+                raise TypeError(
+                    "`initial_state` must have a floating point dtype. Solve for the real and the "
+                    f"imaginary part of a complex state. Received: dtype={y.dtype.name}"
+                )
         time_dtype = tf.float64 if any(y.dtype == tf.float64 for y in y0) else tf.float32
         initial_time = tf.cast(initial_time, time_dtype)
         if isinstance(solution_times, tfp.math.ode.ChosenBySolver):
