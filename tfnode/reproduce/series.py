@@ -23,7 +23,7 @@ from tfnode.runs import files
 
 CONFIG = "configs/series_study.py"
 DATASETS = ("japanese_vowels", "basic_motions")
-QUICK = ("gru_0", "gru_70", "linear_series_0", "linear_series_70")
+QUICK = ("linear_series_0", "linear_series_70")
 CONSTANT = "most frequent class"
 
 

@@ -85,6 +85,8 @@ def fit(
     seed: int,
     epochs: int,
     steps: int,
+    shares: Sequence[float] = SHARES,
+    jit_compile: bool = True,
 ) -> Fit:
     """Learn a vector field from samples of one trajectory.
 
@@ -96,7 +98,9 @@ def fit(
         all_times: Where to solve what was learned, from 0.
         seed: Of the weights and the order of pieces.
         epochs: Passes over the pieces.
-        steps: Steps of the optimizer on each of `SHARES` of the trajectory.
+        steps: Steps of the optimizer on each of the shares.
+        shares: How much of the trajectory is fitted, one after the other.
+        jit_compile: Whether XLA compiles the training, which pays for long ones.
     """
     import keras
     import tensorflow as tf
@@ -120,12 +124,12 @@ def fit(
     model = keras.Sequential([keras.Input((2,)), block])
     batches = -(-len(pieces) // 100)
     rate = keras.optimizers.schedules.CosineDecay(1e-2, epochs * batches, alpha=0.05)
-    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=True)
+    model.compile(keras.optimizers.Adam(rate), "mse", jit_compile=jit_compile)
     model.fit(pieces[:, 0], pieces, batch_size=100, epochs=epochs, verbose=0)
 
     start = keras.Variable(samples[0])
     variables = [start, *field.trainable_variables]
-    for share in SHARES:
+    for share in shares:
         count = max(PIECE, round(share * len(samples)))
         rate = keras.optimizers.schedules.CosineDecay(
             1e-4, steps - steps // 5, warmup_target=2e-3, warmup_steps=steps // 5
@@ -134,7 +138,7 @@ def fit(
         optimizer = keras.optimizers.Adam(rate, global_clipnorm=0.1)
         optimizer.build(variables)
 
-        @tf.function(jit_compile=True)
+        @tf.function(jit_compile=jit_compile)
         def descend(optimizer: Any = optimizer, count: int = count) -> Any:
             with tf.GradientTape() as tape:
                 states = odeint(field, start.value[None], times[:count], gradient="checkpoint")
@@ -157,9 +161,10 @@ def fit(
 
 def run(options: argparse.Namespace) -> command.Results:
     """Learn both problems in both ways, for every seed."""
-    samples_count, epochs, steps = SAMPLES, 60, 1500
-    if options.quick:
-        options.seeds, samples_count, epochs, steps = 1, 100, 1, 2
+    samples_count, epochs, steps, quick = SAMPLES, 60, 1500, options.quick
+    shares: Sequence[float] = SHARES
+    if quick:
+        options.seeds, samples_count, epochs, steps, shares = 1, 100, 1, 2, SHARES[:1]
     times = np.linspace(0.0, END, samples_count)
     all_times = np.linspace(0.0, 2 * END, 2 * samples_count - 1)
     rows, values, drawn = [], {}, {}
@@ -170,7 +175,8 @@ def run(options: argparse.Namespace) -> command.Results:
             for seed in range(options.seed, options.seed + options.seeds):
                 noise = np.random.default_rng(seed).normal(scale=NOISE, size=(samples_count, 2))
                 samples = (truth[:samples_count] + noise).astype(np.float32)
-                fitted = fit(dynamics, power, samples, times, all_times, seed, epochs, steps)
+                data = samples, times, all_times
+                fitted = fit(dynamics, power, *data, seed, epochs, steps, shares, not quick)
                 found.append({"seed": seed, **_errors(fitted, power, truth, samples_count)})
                 print(problem, dynamics, found[-1], flush=True)
                 if seed == options.seed:
