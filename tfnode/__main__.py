@@ -18,7 +18,7 @@ COMMANDS = ("train", "study", "tune", "report", "export", "classify", "reproduce
 # The modules of `tfnode.reproduce` that are commands.
 TOPICS = (
     *("augmentation", "batch_norm", "densities", "hare_lynx", "regularization"),
-    *("series", "spirals", "vector_field"),
+    *("series", "spirals", "utterance", "vector_field"),
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfnode
+from tfnode.serving.runtimes import RUNTIMES
 
 pytestmark = pytest.mark.few(3)
 
@@ -36,31 +37,20 @@ def _called(model):
 
 def _onnx(model, folder):
     pytest.importorskip("tf2onnx")
-    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     model.export(folder / "model.onnx", format="onnx", verbose=False)
-    session = runtime.InferenceSession(str(folder / "model.onnx"))
-    return lambda x: session.run(None, {session.get_inputs()[0].name: x})[0]
+    return RUNTIMES["onnx"](folder / "model.onnx")
 
 
 def _litert(model, folder):
-    runtime = pytest.importorskip("ai_edge_litert.interpreter")
+    pytest.importorskip("ai_edge_litert.interpreter")
     try:
         model.export(folder / "model.tflite", format="litert", verbose=False)
     except ValueError as error:
         if "Unrecognized format" in str(error):
             pytest.skip("this Keras has no LiteRT")
         raise
-    interpreter = runtime.Interpreter(str(folder / "model.tflite"))
-    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def predict(x):
-        interpreter.resize_tensor_input(given["index"], x.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], x)
-        interpreter.invoke()
-        return interpreter.get_tensor(found["index"])
-
-    return predict
+    return RUNTIMES["tflite"](folder / "model.tflite")
 
 
 EXPORTS = {"onnx": _onnx, "litert": _litert}

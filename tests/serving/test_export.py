@@ -176,6 +176,8 @@ def test_adaptive_sequence_of_one_interval_is_not_refused():
 
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 def test_two_inputs_are_for_a_saved_model(tmp_path, file_format):
+    if file_format == "onnx":
+        pytest.importorskip("tf2onnx")
     inputs = [keras.Input((3,), name="left"), keras.Input((3,), name="right")]
     run = _run(tmp_path / "run", keras.Model(inputs, keras.layers.Add()(inputs)))
     with pytest.raises(RunError, match="one input.*left, right"):
