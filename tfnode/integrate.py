@@ -107,6 +107,7 @@ def solve(
     integrand: Callable | None = None,
     independent: bool | None = None,
     step_times: Any = None,
+    context: Any = None,
 ) -> tuple[Any, tf.Tensor, Any]:
     """Solve as `odeint` does, for layers.
 
@@ -120,12 +121,13 @@ def solve(
         integrand: `integrand(func, t, y) -> (func(t, y), rate)`, `rate` a scalar that is to
             be integrated along the path, or `None`. It is a quadrature: a Runge-Kutta solver
             takes the same steps with it and without.
+        context: As in `Problem`.
 
     Returns:
         `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
         is no integrand.
     """
-    options = final_only, counters, integrand, independent, step_times
+    options = final_only, counters, integrand, independent, step_times, context
     return _solve(converted(func), y0, t, solver, gradient, *options)
 
 
@@ -141,6 +143,7 @@ def _solve(
     integrand: Callable | None,
     independent: bool | None,
     step_times: Any,
+    context: Any,
 ) -> tuple[Any, tf.Tensor, Any]:
     gradient.check(solver)
     if converter() == "onnx" and not isinstance(gradient, Inference):
@@ -156,7 +159,7 @@ def _solve(
     else:
         _check_independent(solver, integrand)
         times = functools.partial(clocks, t)
-    problem = Problem(func, y0, times, integrand, independent, step_times)
+    problem = Problem(func, y0, times, integrand, independent, step_times, context)
     # Of two times only the last takes solving.
     stack = problem.times.shape[-1] == 2 and not final_only and step_times is None
     request = Request(

@@ -33,12 +33,13 @@ def gradients_of(y0, times, rates, loss, solver, gradient, shared):
 
     def func(t, y):
         rate = tf.reduce_mean(rates) if shared else rates
-        return tf.tanh(y @ WEIGHT) * tf.cos(t)[:, tf.newaxis] - rate * y * t[:, tf.newaxis]
+        weight, t = tf.cast(WEIGHT, y.dtype), tf.cast(t, y.dtype)[:, tf.newaxis]
+        return tf.tanh(y @ weight) * tf.cos(t) - rate * y * t
 
     with tf.GradientTape() as tape:
         tape.watch([y0, times, rates])
         ys = tfnode.odeint(func, y0, times, solver=solver, gradient=gradient)
-        total = tf.reduce_sum(ys * loss)
+        total = tf.reduce_sum(tf.cast(ys, loss.dtype) * loss)
     return tape.gradient(total, [y0, times, rates, WEIGHT])
 
 
@@ -78,6 +79,27 @@ def test_a_batch_is_its_samples(key, shared):
         )()
         for a, b in zip(actual, expected):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+@pytest.mark.parametrize(("dtype", "limit"), [("float16", 4e-3), ("bfloat16", 4e-2)])
+def test_half_precision(dtype, limit, gradient, jit_compile):
+    """The dynamics compute in the dtype of the state: gradients differ by its rounding."""
+    rounded = [tf.cast(x, dtype) for x in (Y0, TIMES, RATES)]
+
+    def run(wide):
+        y0, times, rates = (tf.cast(x, wide) for x in rounded)
+        args = y0, tf.cast(times, "float32"), rates, tf.cast(LOSS, "float32")
+        fixed = SOLVERS["fixed"]
+        run = tf.function(
+            lambda: gradients_of(*args, fixed, gradient, False), jit_compile=jit_compile
+        )
+        return run()
+
+    for half, right in zip(run(dtype), run("float32")):
+        right = right.numpy()
+        np.testing.assert_allclose(tf.cast(half, "float32"), right, atol=limit * abs(right).max())
 
 
 @pytest.mark.parametrize(

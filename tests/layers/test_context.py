@@ -102,6 +102,55 @@ def test_a_layer_that_takes_no_context_is_refused():
         tfnode.ODEBlock(keras.layers.Dense(1))(X, context=RATES)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+def test_a_context_is_left_out_with_the_samples_that_are_done(gradient, jit_compile):
+    """The rows of all evaluations are those that each sample alone would take."""
+    x, rates, factor = tf.constant(X), tf.constant(RATES), tf.constant(2.0, tf.float64)
+    times = np.array([[0.0, 0.01], [1.0, 1.0], [0.0, -4.0]])
+    rows = tf.Variable(0)
+
+    def dynamics(t, y, context):
+        rows.assign_add(tf.shape(y)[0])
+        return -context["rate"] * context["factor"] * y
+
+    @tf.function(jit_compile=jit_compile)
+    def run():
+        rows.assign(0)
+        with tf.GradientTape() as tape:
+            tape.watch((rates, factor))
+            context = {"rate": rates, "factor": factor}
+            method = tfnode.gradients.get(gradient, TIGHT)
+            y, _, stats = tfnode.integrate.solve(
+                dynamics, x, times, TIGHT, method, final_only=True, context=context
+            )
+            forward = rows.read_value()
+        return y, *tape.gradient(y, (rates, factor)), stats.num_evaluations, forward
+
+    y, by_rate, by_factor, evaluations, forward = run()
+    elapsed = times[:, 1:] - times[:, :1]
+    right = X * np.exp(-2.0 * RATES * elapsed)
+    np.testing.assert_allclose(y, right, rtol=1e-8)
+    np.testing.assert_allclose(by_rate, -2.0 * elapsed * right, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(by_factor, np.sum(-RATES * elapsed * right), rtol=1e-7)
+    if not jit_compile and gradient != "backprop":  # It solves twice.
+        assert int(forward) <= 1.1 * int(tf.reduce_sum(evaluations))
+
+
+def test_a_context_of_another_size_than_the_batch():
+    block = tfnode.ODEBlock(decay, solver=TIGHT, dtype="float64")
+    times = tf.constant([[0.0, 1.0], [1.0, 1.5], [0.0, -1.0]], tf.float64)
+    with pytest.raises(ValueError, match="not a scalar.*context of shapes.*2, 1"):
+        block(X, times=times, context=tf.constant(RATES[:2]))
+    right = X * np.exp(-0.5 * (times[:, 1:] - times[:, :1]))
+    np.testing.assert_allclose(block(X, times=times, context=tf.constant(0.5)), right, rtol=1e-8)
+    spec = tf.TensorSpec([None, 1], tf.float64)
+    solve = tf.function(lambda x, c: block(x, times=times, context=c), input_signature=[spec, spec])
+    np.testing.assert_allclose(solve(X, RATES[:, ::-1] * 0.0 + 0.5), right, rtol=1e-8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="every tensor of the context"):
+        solve(X, RATES[:2])
+
+
 def test_each_sample_has_its_own_times():
     block = tfnode.ODEBlock(decay, solver=TIGHT, return_sequences=True, dtype="float64")
     times = tf.constant([[0.0, 1.0, 2.0], [1.0, 1.5, 1.5], [0.0, -1.0, -3.0]], tf.float64)

@@ -48,7 +48,8 @@ def build_layer(
             the state.
     """
     refuse_activity_regularizers(dynamics)
-    derivative = caller(dynamics, context)(keras.KerasTensor(time_shape, time_dtype), state)
+    time, told = keras.KerasTensor(time_shape, time_dtype), [] if context is None else [context]
+    derivative = caller(dynamics, bool(told))(time, state, *told)
     shapes = [keras.tree.map_structure(lambda x: tuple(x.shape), x) for x in (derivative, state)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -86,8 +87,8 @@ def closed_over(
 
     @tf.function(autograph=False)
     def trace(state: Any, context: Any) -> None:
-        told = caller(func, context)
-        problem = Problem(told, state, lambda d: tf.zeros([1], d), independent=own_times)
+        options = {"independent": own_times, "context": context}
+        problem = Problem(func, state, lambda dtype: tf.zeros([1], dtype), **options)
         fields.append(problem.vector_field)
 
     trace.get_concrete_function(

@@ -16,7 +16,6 @@ from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
 from tfnode.layers.portable import exported
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
-from tfnode.problem.field.calls import caller, converted
 from tfnode.problem.times import numbers_in_order, without_padding
 
 
@@ -58,7 +57,8 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         times_mask: Boolean tensor `(batch, n)`, false for times `(batch, n)` that are padding at
             the end of a row: the state stays there. Keras passes on the mask that `times` have.
         context: Any nest of tensors that the dynamics take as a third argument: parameters of
-            each sample, say. Float tensors are cast as the inputs are. It has a gradient.
+            each sample, say. Float tensors are cast as the inputs are. It has a gradient. With
+            times of each sample, every tensor of the context is a scalar or has a row for each.
         training: As in any layer; it reaches the dynamics in the backward solve too.
 
     Input and output shape:
@@ -173,17 +173,13 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
                 return exported(self, inputs, times, self._cast(context))
         if times_mask is not None:
             times = without_padding(times, times_mask)
-        dynamics = self.dynamics
-        if context is not None:
-            told = caller(converted(dynamics), self._cast(context))
-            dynamics = tf.autograph.experimental.do_not_convert(told)
         integrand = None
         if self._active and training is True:
             seeds = self.seed_generator if self._noisy else None
             noise = None if seeds is None else path_regularizers.draw_noise(inputs, seeds)
             integrand = path_regularizers.integrand(self._active, noise)
         times = self.times if times is None else times
-        outputs = self._solve(dynamics, inputs, times, training, integrand)
+        outputs = self._solve(self.dynamics, inputs, times, training, integrand, context)
         if self.return_sequences:
             outputs = tf.nest.map_structure(
                 lambda y: tf.transpose(y, [1, 0, *range(2, y.shape.rank)]), outputs
@@ -200,6 +196,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         times: Any,
         training: bool | None,
         integrand: Callable | None = None,
+        context: Any = None,
     ) -> Any:
         """Solve, count what it cost in training, and add the integral to the losses."""
         with self._autocast():
@@ -212,6 +209,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
                 final_only=not self.return_sequences,
                 counters=self._costs.backward if training is True else (),
                 integrand=integrand,
+                context=self._cast(context),
             )
         if integrand is not None:
             # After the solve: within it, the layer's call context may be closed.

@@ -8,7 +8,6 @@ from tfnode import solvers
 from tfnode.exporting import converter
 from tfnode.gradients.inference import Inference
 from tfnode.integrate import solve
-from tfnode.problem.field.calls import caller
 from tfnode.solvers.foreign import drivable
 
 if TYPE_CHECKING:
@@ -49,14 +48,14 @@ def portable_states(block: "ODEBlock", inputs: Any, context: Any = None) -> Any:
         block: The `ODEBlock`.
         inputs, context: As in its `call`, in the dtype in which it computes.
     """
-    dynamics = block.dynamics if context is None else caller(block.dynamics, context)
     pairs: list[tuple[float, ...]] = list(zip(block.times, block.times[1:]))
     if not block.return_sequences:
         pairs = [block.times]
     states = [inputs]
     for pair in pairs:
         times = tf.constant(pair, tf.float32)
-        state, _, _ = solve(dynamics, states[-1], times, block.solver, Inference(), final_only=True)
+        options: dict = {"final_only": True, "context": context}
+        state, _, _ = solve(block.dynamics, states[-1], times, block.solver, Inference(), **options)
         states.append(state)
     if not block.return_sequences:
         return states[-1]

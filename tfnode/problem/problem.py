@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfnode.problem.field.calls import caller, derivative, state_tensor
 from tfnode.problem.field.scopes import Pinned
 from tfnode.problem.field.vector_field import VectorField
+from tfnode.problem.samples import by_sample
 from tfnode.problem.step_times import Pieces, merged
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
@@ -29,6 +30,8 @@ class Problem:
         integrand: As in `tfnode.integrate.solve`.
         independent: Whether every sample has its own clock.
         step_times: Times on which a step must end, as in `tfnode.odeint`; `None` for no others.
+        context: A nest of tensors that the dynamics take as a third argument, or `None`. Where the
+            samples are independent, each of its tensors is a scalar or has a row for each sample.
 
     Attributes:
         y0: List of tensors, the state at `times[0]`.
@@ -57,8 +60,10 @@ class Problem:
         integrand: Callable | None = None,
         independent: bool = False,
         step_times: Any = None,
+        context: Any = None,
     ):
-        self._call = caller(func)
+        self._call = caller(func, context is not None)
+        self._context = context
         self._integrand = integrand
         self._structure = tf.nest.map_structure(state_tensor, y0)
         leaves = tf.nest.flatten(self._structure)
@@ -69,19 +74,21 @@ class Problem:
         self.time_dtype = tf.float64 if tf.float64 in self._wide else tf.float32
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self.quadratures = [] if integrand is None else [tf.zeros([], self.time_dtype)]
-        # One row for each sample: whoever adds to it, a context say, has it gathered.
+        # What has one row for each sample: the clock, then the context.
         self._own: list = []
         self.drop: Any = False
         given = t(self.time_dtype)
+        rows = []
         if independent:
-            given = self._by_sample(given)
+            rows = [x for x in tf.nest.flatten(context) if _has_rows(x)]
+            given = by_sample(given, self.y0, rows)
         self.places: Any = None
         self.stops: tf.Tensor | None = None
         if step_times is not None:
             given, self.places, self.stops = merged(given, step_times)
         self._set_times(given)
         if independent:
-            self._own = self._clock
+            self._own = [*self._clock, *rows]
             self._trace_samples()
         else:
             self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
@@ -183,39 +190,20 @@ class Problem:
         else:
             self._clock = [start, tf.minimum(start, end), tf.maximum(start, end)]
 
-    def _by_sample(self, given: tf.Tensor) -> tf.Tensor:
-        """Return the times of every sample, and make the shapes of the batch agree."""
-        batch = tf.TensorShape([given.shape[0] if given.shape.rank == 2 else None])
-        for y in self.y0:
-            if y.shape.rank == 0:
-                raise ValueError(
-                    "Independent samples need a state whose tensors all have the batch as first "
-                    f"axis. Received: a state with a tensor of shape {y.shape}"
-                )
-            if not batch.is_compatible_with(y.shape[:1]):
-                raise ValueError(
-                    "Independent samples need the same number of rows in every tensor of the state "
-                    "and in times `t` of shape (batch, n). "
-                    f"Received: t of shape {given.shape}, y0 of shapes {[x.shape for x in self.y0]}"
-                )
-            batch = batch.merge_with(y.shape[:1])
-        if given.shape.rank == 1:
-            shape = [batch[0] or tf.shape(self.y0[0])[0], given.shape[0] or tf.size(given)]
-            given = tf.broadcast_to(given, tf.stack(shape))
-        if batch[0] is None:
-            sizes = tf.stack([tf.shape(x)[0] for x in (given, *self.y0)])
-            given = checked(
-                given,
-                tf.reduce_any(tf.not_equal(sizes, sizes[0])),
-                "Independent samples need the same number of rows in every tensor of `y0` and in "
-                "the times `t`.",
-                "rows of the times, then of each tensor =",
-                sizes,
-            )
-        given.set_shape([batch[0], given.shape[1]])
-        for y in self.y0:
-            y.set_shape([batch[0], *y.shape[1:]])
-        return given
+    def _told(self, rows: Sequence[tf.Tensor] = ()) -> tuple:
+        """Return what the dynamics take after the state: nothing, or the context.
+
+        Args:
+            rows: In place of all tensors of the context that have a row for each sample.
+        """
+        if self._context is None:
+            return ()
+        left = list(rows)
+
+        def told(x: Any) -> Any:
+            return left.pop(0) if left and _has_rows(x) else x
+
+        return (tf.nest.map_structure(told, self._context),)
 
     def _trace_samples(self) -> None:
         """Trace the dynamics for batches of any size, or else for this one alone."""
@@ -243,10 +231,21 @@ class Problem:
             )
 
     def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor], *own: tf.Tensor) -> tuple[list, list]:
-        y, t = self.pack(y), self.caller_time(t, *own)
+        size = len(self._clock)
+        y, t = self.pack(y), self.caller_time(t, *own[:size])
+        told = self._told(own[size:])
+
+        def func(t: tf.Tensor, y: Any) -> Any:
+            return self._call(t, y, *told)
+
         if self._integrand is None:
-            dy, rates = self._call(t, y), []
+            dy, rates = func(t, y), []
         else:
-            dy, *rates = self._integrand(self._call, t, y)
+            dy, *rates = self._integrand(func, t, y)
         dy = [tf.cast(x, d) for x, d in zip(derivative(dy, y), self._wide)]
         return dy, [tf.cast(x, self.time_dtype) for x in rates]
+
+
+def _has_rows(x: Any) -> bool:
+    """Return whether a part of the context has a row for each sample: all but scalars do."""
+    return tf.is_tensor(x) and x.shape.rank != 0

@@ -34,12 +34,12 @@ def converted(func: Any) -> Any:
     return autograph.tf_convert(func, context)
 
 
-def caller(func: Any, context: Any = None) -> Callable:
-    """Return the dynamics as a function of `(t, y)`.
+def caller(func: Any, context: bool = False) -> Callable:
+    """Return the dynamics as a function of `(t, y)`, or of `(t, y, context)`.
 
     Args:
         func: As in `tfnode.odeint`.
-        context: A nest of tensors that the dynamics take as a third argument, or `None`.
+        context: Whether the dynamics take a context, a nest of tensors, as a third argument.
 
     Raises:
         ValueError: If the dynamics are not callable, or are a layer of other arguments.
@@ -49,9 +49,8 @@ def caller(func: Any, context: Any = None) -> Callable:
             "The dynamics must be a callable `func(t, y)`, a Keras layer or a Keras model. "
             f"Received: func={func!r}"
         )
-    told = () if context is None else (context,)
     if not isinstance(func, keras.layers.Layer):
-        return (lambda t, y: func(t, y, context)) if told else func
+        return func
     # Functional models have one argument for all of their inputs.
     inputs = len(getattr(func, "inputs", None) or [None])
     arguments = [
@@ -61,15 +60,15 @@ def caller(func: Any, context: Any = None) -> Callable:
         and p.default is p.empty
         and p.name not in ("training", "mask")
     ]
-    if (len(arguments), inputs) == (1, 1) and not told:
+    if (len(arguments), inputs) == (1, 1) and not context:
         return lambda t, y: func(y)
-    if (len(arguments), inputs) == (1, 2 + len(told)):
-        return lambda t, y: func([t, y, *told])
-    if len(arguments) == 2 + len(told):
-        return lambda t, y: func(t, y, *told)
+    if (len(arguments), inputs) == (1, 2 + context):
+        return lambda *told: func([*told])
+    if len(arguments) == 2 + context:
+        return func
     wanted = (
         "three, the time, the state and the context: `call(self, t, y, context)`"
-        if told
+        if context
         else "one input, the state, or two, the time and the state: `call(self, t, y)`"
     )
     raise ValueError(
