@@ -81,7 +81,7 @@ class Problem:
         rows = []
         if independent:
             rows = [x for x in tf.nest.flatten(context) if _has_rows(x)]
-            given = by_sample(given, self.y0, rows)
+            given, rows = by_sample(given, self.y0, rows)
         self.places: Any = None
         self.stops: tf.Tensor | None = None
         if step_times is not None:

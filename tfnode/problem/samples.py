@@ -7,8 +7,10 @@ import tensorflow as tf
 from tfnode.solvers.failure import checked
 
 
-def by_sample(times: tf.Tensor, y0: Sequence[tf.Tensor], context: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the times of every sample, `(batch, n)`, after a look at all shapes.
+def by_sample(
+    times: tf.Tensor, y0: Sequence[tf.Tensor], context: list[tf.Tensor]
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Return the times of every sample, `(batch, n)`, and the context, with their sizes checked.
 
     The shapes of the state are completed in place.
 
@@ -52,7 +54,10 @@ def by_sample(times: tf.Tensor, y0: Sequence[tf.Tensor], context: Sequence[tf.Te
             "rows of the times, then of each tensor =",
             sizes,
         )
+        with tf.control_dependencies([times]):
+            # No evaluation comes before the check.
+            context = [tf.identity(x) for x in context]
     times.set_shape([batch[0], times.shape[1]])
     for y in y0:
         y.set_shape([batch[0], *y.shape[1:]])
-    return times
+    return times, context
