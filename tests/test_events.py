@@ -184,3 +184,36 @@ def test_half_precision_and_layers():
         assert (t.dtype, ys.dtype) == (tf.float32, dtype)
         np.testing.assert_allclose(t, np.log(2.0), rtol=2e-3)
         np.testing.assert_allclose(ys[-1], [[0.5]], rtol=2e-3)
+
+
+def test_options_of_the_solver():
+    def half_life(**options):
+        y0 = tf.ones([1], tf.float64)
+        return tfnode.odeint_event(lambda t, y: -y, y0, 0.0, lambda t, y: y - 0.5, **options)[0]
+
+    error = abs(half_life(rtol=1e-10, atol=1e-10) - np.log(2.0))
+    assert error < 1e-9 < abs(half_life(rtol=1e-2, atol=1e-2) - np.log(2.0))
+    with pytest.raises(ValueError, match="options of the solver 'dopri5'.*tolerance=1"):
+        half_life(tolerance=1.0)
+
+
+def test_a_steady_state_of_each_sample():
+    """The time at which `1 - y`, which is `exp(-rate t)`, has become 1e-3 / rate."""
+    rates = tf.Variable(np.array([0.5, 1.0, 2.0]))
+
+    def filling(t, y):
+        return tf.stack([y[:, 1] * (1.0 - y[:, 0]), tf.zeros_like(t)], 1)
+
+    def unsteady(t, y):
+        return filling(t, y)[:, 0] - 1e-3
+
+    with tf.GradientTape() as tape:
+        y0 = tf.stack([tf.zeros_like(rates), rates], 1)
+        event = tfnode.odeint_event(
+            filling, y0, 0.0, unsteady, independent=True, t1=100.0, rtol=1e-10, atol=1e-12
+        )
+        total = tf.reduce_sum(event.times)
+    log = np.log(rates.numpy() / 1e-3)
+    np.testing.assert_allclose(event.times, log / rates.numpy(), rtol=1e-8)
+    by_rate = (1.0 - log) / rates.numpy() ** 2
+    np.testing.assert_allclose(tape.gradient(total, rates), by_rate, rtol=1e-7)

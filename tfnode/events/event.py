@@ -29,6 +29,7 @@ def odeint_event(
     direction: int = 0,
     solver: Any = "dopri5",
     gradient: Any = None,
+    **options: Any,
 ) -> Any:
     """Solve `dy/dt = func(t, y)`, `y(t0) = y0` up to the first zero of an event function.
 
@@ -56,7 +57,7 @@ def odeint_event(
         direction: Which changes of sign count: 1 those to positive values, -1 those to negative
             ones, 0 both.
         solver: An adaptive Runge-Kutta method: a name, config or instance.
-        gradient: As in `tfnode.odeint`.
+        gradient, **options: As in `tfnode.odeint`.
 
     Returns:
         `(event_time, states)`: a scalar; and `y0` and the state at the event, stacked on a
@@ -84,7 +85,7 @@ def odeint_event(
     Reference: Chen, Amos, Nickel, *Learning Neural Event Functions for Ordinary
     Differential Equations* (2021), section 3.
     """
-    solver = solvers.get(solver)
+    solver = solvers.get(solver, **options)
     if not drivable(solver).adaptive:
         names = ", ".join(repr(name) for name in solvers.ADAPTIVE)
         raise ValueError(
@@ -99,8 +100,8 @@ def odeint_event(
     if direction not in (-1, 0, 1):
         raise ValueError(f"`direction` must be -1, 0 or 1. Received: direction={direction!r}")
     if independent:
-        options = reverse_time, t1, direction, solver, gradient
-        return samples.solve(converted(func), y0, t0, converted(event_fn), *options)
+        search = reverse_time, t1, direction, solver, gradient
+        return samples.solve(converted(func), y0, t0, converted(event_fn), *search)
     if t1 is not None or direction:
         raise ValueError(
             "`t1` and `direction` need independent=True, which gives every sample its own event. "
