@@ -7,9 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode import gradients, solvers
-from tfnode.exporting import converter
 from tfnode.gradients.base import Request
-from tfnode.gradients.inference import Inference
+from tfnode.gradients.inference import Inference, converter
 from tfnode.problem import Problem
 from tfnode.problem.field.calls import converted
 from tfnode.problem.times import at_last_times, clocks, rank, stacked, times_tensor

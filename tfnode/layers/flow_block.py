@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfnode import regularizers as path_regularizers
 from tfnode.layers.ode_block import ODEBlock
+from tfnode.layers.precision import cast
 from tfnode.problem.field.calls import caller, converted
 
 LARGEST_EXACT = 4  # Elements of a sample up to which 'auto' takes the exact trace.
@@ -84,7 +85,7 @@ class FlowBlock(ODEBlock):
     def call(  # type: ignore[override]
         self, inputs: Any, training: bool | None = None, trace: str | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs = self._cast(inputs)
+        inputs = cast(inputs, self.compute_dtype)
         noises, exact = self._noises(inputs, trace)
         active = self._active if training is True else ()
         log_dtype = tf.float64 if inputs.dtype == "float64" else tf.float32
@@ -120,7 +121,7 @@ class FlowBlock(ODEBlock):
 
         Without the change of density, and so without vector-Jacobian products.
         """
-        outputs = self._cast(outputs)
+        outputs = cast(outputs, self.compute_dtype)
         return self._solve(self.dynamics, outputs, self.times[::-1], training)
 
     def _noises(self, inputs: Any, trace: str | None) -> tuple[list[tf.Tensor], bool]:

@@ -1,20 +1,20 @@
 """`ODEBlock`: the solution of an ODE as a Keras layer."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend import AutocastScope, set_keras_mask
+from keras.src.backend import set_keras_mask
 
 from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
-from tfnode.exporting import converter
+from tfnode.gradients.inference import converter
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
 from tfnode.layers.portable import exported
+from tfnode.layers.precision import autocast, cast
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
 from tfnode.problem.times import numbers_in_order, without_padding
 
@@ -153,7 +153,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
             time_shape = keras.tree.flatten(state)[0].shape[:1] if own_times else ()
             build_layer(self.dynamics, state, context, time_dtype, time_shape)
         else:
-            with self._autocast():
+            with autocast(self):
                 variables = closed_over(self.dynamics, state, context, own_times)
             for variable in variables:
                 self._track_variable(variable)
@@ -167,10 +167,10 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         training: bool | None = None,
         times_mask: Any = None,
     ) -> Any:
-        inputs = self._cast(inputs)
+        inputs = cast(inputs, self.compute_dtype)
         if converter() is not None:
-            with self._autocast():
-                return exported(self, inputs, times, self._cast(context))
+            with autocast(self):
+                return exported(self, inputs, times, cast(context, self.compute_dtype))
         if times_mask is not None:
             times = without_padding(times, times_mask)
         integrand = None
@@ -199,7 +199,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         context: Any = None,
     ) -> Any:
         """Solve, count what it cost in training, and add the integral to the losses."""
-        with self._autocast():
+        with autocast(self):
             outputs, integral, stats = solve(
                 dynamics,
                 inputs,
@@ -209,7 +209,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
                 final_only=not self.return_sequences,
                 counters=self._costs.backward if training is True else (),
                 integrand=integrand,
-                context=self._cast(context),
+                context=cast(context, self.compute_dtype),
             )
         if integrand is not None:
             # After the solve: within it, the layer's call context may be closed.
@@ -217,22 +217,6 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         if training is True:
             self._costs.count_forward(stats)
         return outputs
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        """Return Keras's scope for a layer whose variables have another dtype."""
-        mixed = self.compute_dtype != self.variable_dtype
-        return AutocastScope(self.compute_dtype) if mixed else contextlib.nullcontext()
-
-    def _cast(self, inputs: Any) -> Any:
-        """Return the inputs with float tensors in the dtype that the layer computes in."""
-
-        def cast(x):
-            if x is None:
-                return x
-            x = tf.convert_to_tensor(x)
-            return tf.cast(x, self.compute_dtype) if x.dtype.is_floating else x
-
-        return tf.nest.map_structure(cast, inputs)
 
     def compute_output_spec(
         self, inputs: Any, times: Any = None, context: Any = None, **kwargs: Any

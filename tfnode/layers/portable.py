@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfnode import solvers
-from tfnode.exporting import converter
-from tfnode.gradients.inference import Inference
+from tfnode.gradients.inference import Inference, converter
 from tfnode.integrate import solve
 from tfnode.solvers.foreign import drivable
 

@@ -7,6 +7,7 @@ import keras
 
 from tfnode.layers import ODEBlock
 from tfnode.layers.portable import obstacle, portable_states
+from tfnode.layers.precision import cast
 from tfnode.runs.errors import RunError
 
 HALF = {"bfloat16", "float16"}
@@ -30,8 +31,8 @@ class PortableBlock(ODEBlock):
                 "The converters need blocks whose times are their own. Received: times given "
                 f"in the call of {self.name}. {REMEDY}."
             )
-        context = None if context is None else self._cast(context)
-        return portable_states(self, self._cast(inputs), context)
+        inputs, context = (cast(x, self.compute_dtype) for x in (inputs, context))
+        return portable_states(self, inputs, context)
 
 
 def portable(model: keras.Model) -> keras.Model:
