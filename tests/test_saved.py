@@ -14,6 +14,9 @@ import tfnode
 from tfnode.runs import report
 
 SAVED = pathlib.Path(__file__).parent / "saved"
+# On another processor adaptive steps turn rounding into errors of the size of the tolerance: an
+# input that differs by 1e-7 moves the prediction by 1e-3.
+LIMITS = {"neural_cde_linear": 2e-3}
 MODELS = sorted(path.stem for path in SAVED.glob("*.keras"))
 
 
@@ -38,7 +41,8 @@ def test_predictions_are_those_of_old(name, same_arithmetic):
     assert found.dtype == expected.dtype
     if same_arithmetic:
         np.testing.assert_array_equal(found, expected)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    limit = LIMITS.get(name, 1e-5)
+    np.testing.assert_allclose(found, expected, rtol=limit, atol=limit / 10)
 
 
 def test_every_kind_is_there():
