@@ -235,8 +235,10 @@ def test_conv_dynamics(norm, axes, training):
         y = np.asarray(y, np.float64)
         if norm == "batch" and not training:
             y = y / np.sqrt(1 + 1e-5)  # Nothing seen: mean 0, variance 1.
-        elif norm == "group":  # Six groups of one channel.
-            y = (y - y.mean((1, 2), keepdims=True)) / np.sqrt(y.var((1, 2), keepdims=True) + 1e-5)
+        elif norm == "group":  # Three groups of two channels.
+            y = y.reshape(2, 5, 4, 3, 2)
+            y = y - y.mean((1, 2, 4), keepdims=True)
+            y = (y / np.sqrt(y.var((1, 2, 4), keepdims=True) + 1e-5)).reshape(images.shape)
         elif norm is not None:
             y = (y - y.mean(axes, keepdims=True)) / np.sqrt(y.var(axes, keepdims=True) + 1e-5)
         y = y.astype(np.float32)
@@ -244,9 +246,26 @@ def test_conv_dynamics(norm, axes, training):
     np.testing.assert_allclose(outputs, y, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("filters", "groups"), [(64, 32), (32, 32), (5, 5), (33, 11), (69, 23)])
-def test_groups_divide_the_channels(filters, groups):
-    assert ConvDynamics(filters, norm="group").norms[0].groups == groups
+@pytest.mark.parametrize(
+    ("filters", "groups", "single"),
+    [(64, 32, 32), (32, 16, 32), (5, 1, 5), (33, 11, 11), (69, 23, 23), (1, 1, 1)],
+)
+def test_groups_divide_the_channels(filters, groups, single):
+    layer = ConvDynamics(filters, norm="group")
+    assert layer.norms[0].groups == groups
+    config = layer.get_config()
+    assert ConvDynamics.from_config(config).norms[0].groups == groups
+    # Versions without the setting saved nothing of it.
+    del config["group_size"]
+    assert ConvDynamics.from_config(config).norms[0].groups == single
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_an_average_over_the_image_sees_groups_of_two(group_size):
+    layer = ConvDynamics(8, norm="group", group_size=group_size)
+    images = RNG.normal(size=(5, 6, 6, 8)).astype(np.float32)
+    means = np.mean(layer(tf.constant(T), images), (1, 2))
+    assert (np.ptp(means, 0).max() > 0.05) == (group_size == 2)
 
 
 def test_conv_dynamics_has_two_norms():

@@ -337,8 +337,10 @@ def test_gradients_through_renormalised_batches(gradient):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["rk38", "rk4"])
-def test_fit_alone_is_right(solver):
+@pytest.mark.parametrize(
+    ("norm", "solver"), [("batch", "rk38"), ("batch", "rk4"), ("group", "rk4")]
+)
+def test_fit_alone_is_right(norm, solver):
     """Beside the residual block `y + f(y)` with Keras's own batch normalisation, on digits."""
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
@@ -365,7 +367,7 @@ def test_fit_alone_is_right(solver):
         return y + z
 
     *_, wanted = accuracies(residual)
-    training, again, held_out = accuracies(ODEBlock(ConvDynamics(32), solver))
+    training, again, held_out = accuracies(ODEBlock(ConvDynamics(32, norm=norm), solver))
     assert training > 0.98
     assert again > training - 0.01
     assert held_out > wanted - 0.02

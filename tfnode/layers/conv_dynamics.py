@@ -13,8 +13,15 @@ from tfnode.layers.time_batch_normalization import TimeBatchNormalization
 NORMS = ("batch", "group", "layer", None)
 
 
-def normalization(norm: str | None, channels: int, dtype: Any = None) -> keras.layers.Layer | None:
+def normalization(
+    norm: str | None, channels: int, dtype: Any = None, group_size: int = 2
+) -> keras.layers.Layer | None:
     """Return the normalisation layer that an option of `norm` stands for, or `None`.
+
+    Args:
+        norm, group_size: As in `ConvDynamics`.
+        channels: Those of its input.
+        dtype: Its dtype policy.
 
     Raises:
         ValueError: For an unknown option.
@@ -22,8 +29,9 @@ def normalization(norm: str | None, channels: int, dtype: Any = None) -> keras.l
     if norm == "batch":
         return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
     if norm == "group":
-        # The code of Chen et al. has two channels a group. Any number of channels will do here.
-        groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+        # The code of Chen et al. has 32 groups of two channels.
+        most = min(32, max(channels // group_size, 1))
+        groups = next(g for g in range(most, 0, -1) if channels % g == 0)
         return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype)
     if norm == "layer":
         # It is over the whole image, as group normalisation with one group is.
@@ -47,6 +55,9 @@ class ConvDynamics(keras.layers.Layer):
         norm: `"batch"` (`TimeBatchNormalization`), `"group"`, `"layer"`, or `None`.
         renorm: Whether batch normalisation trains as it infers, as in `TimeBatchNormalization`.
             Nothing else has a use for it.
+        group_size: The least channels in a group of group normalisation, a positive int. Groups of
+            one make the mean of every channel of `dy/dt` the same for all images, so that an
+            average over the image, as at the end of `odenet`, learns nothing from the block.
         **kwargs: Those of `keras.layers.Layer`.
 
     Call arguments:
@@ -74,6 +85,7 @@ class ConvDynamics(keras.layers.Layer):
         kernel_size: int | Sequence[int] = 3,
         norm: str | None = "batch",
         renorm: bool = True,
+        group_size: int = 2,
         **kwargs: Any,
     ) -> None:
         # The time is not rounded to half precision along with the state.
@@ -88,12 +100,13 @@ class ConvDynamics(keras.layers.Layer):
         ]
         self.kernel_size = self.convolutions[0].kernel_size
         self.renorm = renorm
+        self.group_size = checks.integer("group_size", group_size, 1, "a positive int")
         self.norms = [self._normalization() for _ in range(2)]
 
     def _normalization(self) -> keras.layers.Layer | None:
         if self.norm == "batch":
             return TimeBatchNormalization(renorm=self.renorm, dtype=self.dtype_policy)
-        return normalization(self.norm, self.filters, self.dtype_policy)
+        return normalization(self.norm, self.filters, self.dtype_policy, self.group_size)
 
     def build(self, t_shape: tuple, y_shape: tuple) -> None:
         if y_shape[-1] != self.filters:
@@ -128,4 +141,10 @@ class ConvDynamics(keras.layers.Layer):
             "kernel_size": self.kernel_size,
             "norm": self.norm,
             "renorm": self.renorm,
+            "group_size": self.group_size,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ConvDynamics":
+        """Return the layer; groups of what was saved without their size have one channel."""
+        return cls(**{"group_size": 1, **config})

@@ -16,6 +16,7 @@ def ode_tuned(
     filters: int = 48,
     norm: str | None = "batch",
     renorm: bool = True,
+    group_size: int = 2,
     solver: Any = "midpoint",
     gradient: Any = "backprop",
     block: bool = True,
@@ -41,7 +42,7 @@ def ode_tuned(
         filters: Channels of the first state; half of them in the stem, and a third more in the
             second state.
         norm: `"batch"`, `"group"`, `"layer"`, or `None`.
-        renorm: As in `odenet`.
+        renorm, group_size: As in `odenet`.
         solver: See `tfnode.solvers`; one step of the midpoint rule by default.
         gradient: See `tfnode.gradients`.
         block: Whether there are ODE blocks. Without them, `solver` and `gradient` have no part.
@@ -65,7 +66,7 @@ def ode_tuned(
             use_bias=False,
             kernel_initializer="he_normal",
         )(x)
-        norm_layer = normalization(norm, channels)
+        norm_layer = normalization(norm, channels, group_size=group_size)
         return layers.ReLU()(x if norm_layer is None else norm_layer(x))
 
     inputs = keras.Input(input_shape)  # (28, 28, 1)
@@ -73,7 +74,7 @@ def ode_tuned(
     for channels in (filters, filters * 4 // 3):
         x = convolution(x, channels, strides=2)  # (14, 14, 48), (7, 7, 64)
         if block:
-            dynamics = ConvDynamics(channels, norm=norm, renorm=renorm)
+            dynamics = ConvDynamics(channels, norm=norm, renorm=renorm, group_size=group_size)
             x = ODEBlock(dynamics, solver=solver, gradient=gradient)(x)
     x = layers.GlobalAveragePooling2D()(x)  # (64,)
     outputs = layers.Dense(num_classes, dtype="float32")(x)

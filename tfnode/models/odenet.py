@@ -16,6 +16,7 @@ def odenet(
     filters: int = 64,
     norm: str | None = "batch",
     renorm: bool = True,
+    group_size: int = 2,
     solver: Any = "rk38",
     gradient: Any = "adjoint",
     augment: int = 0,
@@ -50,6 +51,7 @@ def odenet(
         norm: `"batch"` as in the paper, `"group"`, `"layer"`, or `None`.
         renorm: Whether batch normalisation in the dynamics trains as it infers, so that
             `model.fit` alone is right.
+        group_size: The least channels in a group of group normalisation, see `ConvDynamics`.
         solver: See `tfnode.solvers`. The default is one step of the 3/8 rule, which is
             what torchdiffeq calls `rk4`.
         gradient: See `tfnode.gradients`.
@@ -75,7 +77,7 @@ def odenet(
         )
     inputs = keras.Input(input_shape)  # (28, 28, 1)
     x = keras.layers.Conv2D(filters, 3)(inputs)  # (26, 26, 64)
-    norm_layer = normalization(norm, filters)
+    norm_layer = normalization(norm, filters, group_size=group_size)
     if norm_layer is not None:
         x = norm_layer(x)
     x = keras.layers.ReLU()(x)
@@ -88,7 +90,7 @@ def odenet(
     if augment:
         x = Augment(augment)(x)
     if block:
-        dynamics = ConvDynamics(filters + augment, norm=norm, renorm=renorm)
+        dynamics = ConvDynamics(filters + augment, norm=norm, renorm=renorm, group_size=group_size)
         solver = _solver(solver, num_steps, tol)
         x = ODEBlock(dynamics, solver=solver, gradient=gradient, regularizers=regularizers)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)  # (64,)

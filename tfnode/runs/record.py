@@ -38,9 +38,10 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(dataset, dict) or "name" not in dataset:
         raise RunError(f"Expected the settings and data of a run in {path / CONFIG}. {remedy}")
     model = settings.get("model")
-    if isinstance(model, dict) and model.get("norm") == "batch":
-        # Runs of older versions trained by plain batch normalisation, and go on so.
-        model.setdefault("renorm", False)
+    if isinstance(model, dict) and "norm" in model:
+        # Runs of older versions had plain batch normalisation and smaller groups, and go on so.
+        model.setdefault("renorm", model["norm"] != "batch")
+        model.setdefault("group_size", 1)
     return record
 
 

@@ -15,5 +15,6 @@ class OdeTunedSettings(ModelSettings):
     filters: Size = Field(48, description="Channels of the first state.")
     norm: Norm = Field("batch", description="Normalisation.")
     renorm: bool = Field(True, description="Whether batch normalisation trains as it infers.")
+    group_size: Size = Field(2, description="Least channels in a group of group normalisation.")
     solver: Solver = Field("midpoint", description="Solver of the ODEs.")
     gradient: Gradient = Field("backprop", description="Gradient method.")

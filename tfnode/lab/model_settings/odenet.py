@@ -25,6 +25,7 @@ class OdenetSettings(ModelSettings):
     filters: Size = Field(64, description="Channels of the state.")
     norm: Norm = Field("batch", description="Normalisation.")
     renorm: bool = Field(True, description="Whether batch normalisation trains as it infers.")
+    group_size: Size = Field(2, description="Least channels in a group of group normalisation.")
     solver: Solver = Field("rk38", description="Solver of the ODE.")
     num_steps: Size | None = Field(None, description="Steps of a solver of fixed steps.")
     tol: Tolerance | None = Field(None, description="Tolerance of an adaptive solver.")
