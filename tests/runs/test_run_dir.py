@@ -13,6 +13,7 @@ from run_results import RECORD
 import tfnode
 from tfnode.runs import contents, files, run_dir
 from tfnode.runs.errors import RunError
+from tfnode.runs.record import read_record
 
 
 def _prepare(*arguments, **options):
@@ -342,3 +343,19 @@ def test_check_touches_nothing(tmp_path):
         with pytest.raises(RunError, match=message):
             run_dir.check(**{"path": tmp_path / "run", "model": "ode", **arguments})
     assert [p.name for p in (tmp_path / "run").iterdir()] == [run_dir.CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("norm", "kept"),
+    [
+        ("batch", {"renorm": False, "group_size": 1}),
+        ("group", {"renorm": True, "group_size": 1}),
+    ],
+)
+def test_a_run_of_an_older_version_goes_on_as_it_began(norm, kept, tmp_path):
+    record = RECORD | {"settings": {"model": {"norm": norm}}}
+    files.write_json(tmp_path / run_dir.CONFIG, record)
+    assert read_record(tmp_path)["settings"]["model"] == {"norm": norm, **kept}
+    record["settings"]["model"] |= {"renorm": True, "group_size": 4}
+    files.write_json(tmp_path / run_dir.CONFIG, record)
+    assert read_record(tmp_path) == record
