@@ -370,5 +370,5 @@ def test_fit_alone_is_right(norm, solver, behind):
     *_, wanted = accuracies(residual)
     training, again, held_out = accuracies(ODEBlock(ConvDynamics(32, norm=norm), solver))
     assert training > 0.98
-    assert again > training - 0.01
+    assert again > training - behind / 2
     assert held_out > wanted - behind
