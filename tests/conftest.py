@@ -17,7 +17,7 @@ import tfnode  # noqa: F401  Registers the layers.
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as slow all but some combinations of the parametrised tests in modules marked `few`."""
+    """Mark as slow all but some combinations of the parametrised tests marked `few`."""
     combinations = {}
     for item in items:
         few = item.get_closest_marker("few")

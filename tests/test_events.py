@@ -82,6 +82,7 @@ def test_bouncing_ball():
 
 
 @pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.few(1)
 def test_the_next_event_begins_where_the_last_ended(independent):
     """The state there is zero but for rounding, on either side."""
 
@@ -105,8 +106,8 @@ def test_the_next_event_begins_where_the_last_ended(independent):
         np.testing.assert_allclose(t, np.full(t.shape, (i + 0.5) * np.pi), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", solvers.ADAPTIVE)
 @pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", sorted(solvers.ADAPTIVE))
 def test_first_of_several_events(name, reverse):
     """sin t over steps of any length: zero at pi first, -pi backward; 1/2 at pi/6 earlier."""
     solver = type(solvers.get(name))(rtol=1e-7, atol=1e-7, max_steps=10000)
@@ -134,6 +135,7 @@ def test_first_of_several_events(name, reverse):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.few(1)
 def test_no_event_is_an_error(mode):
     def run():
         return tfnode.odeint_event(

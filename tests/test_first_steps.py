@@ -20,6 +20,7 @@ def test_names():
 
 
 @pytest.mark.parametrize("code", ["import tfnode; tfnode.odeint", "import keras, tfnode"])
+@pytest.mark.few(1)
 def test_another_backend_is_refused(code, tmp_path):
     # Keras itself loads another backend only where its packages are installed.
     (tmp_path / "keras.py").write_text(

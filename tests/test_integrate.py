@@ -140,6 +140,7 @@ def test_times_known_at_run_time(t, spec):
     ("solver", "gradient"),
     [("rk4", "adjoint"), ("rk4", "checkpoint"), ("dopri5", "checkpoint"), ("bdf", "adjoint")],
 )
+@pytest.mark.few(1)
 def test_bad_times_under_xla_give_nan(t, solver, gradient):
     """Where nothing can be raised, no finite number may pass for a solution."""
 

@@ -243,6 +243,7 @@ def test_second_derivatives():
 
 @pytest.mark.parametrize("rows", [None, 1, 3])
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.few(1)
 def test_modes(rows, jit_compile):
     """Eager, and traced for any batch and any number of times: with gradients, the same."""
     times = TIMES if rows is None else np.tile(TIMES, (rows, 1))
@@ -399,6 +400,7 @@ def exact_oscillation(path, force):
 @pytest.mark.parametrize(
     ("gradient", "path"), [("checkpoint", Hermite), ("adjoint", Linear), ("backprop", Hermite)]
 )
+@pytest.mark.few(1)
 def test_forced_oscillator(gradient, path):
     force = tf.constant(FORCE)
 
@@ -454,6 +456,7 @@ class Driven(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.few(1)
 def test_in_a_layer(jit_compile):
     inputs = keras.Input((9,)), keras.Input((9, 2))
     model = keras.Model(inputs, Driven()(*inputs))

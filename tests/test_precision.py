@@ -17,6 +17,13 @@ Y = (X[:, :1] ** 2).astype(np.float32)
 WEIGHTS = [[1.0, 2.0, 0.5], [0.0, 1.0, -1.0], [0.1, 0.2, 0.3], [1.5, 1.0, 2.0]]
 
 
+def _losses(model, epochs):
+    """Trains on the one batch, ten steps an epoch."""
+    batches = [np.tile(x, (10, 1)) for x in (X, Y)]
+    fitted = model.fit(*batches, batch_size=len(X), epochs=epochs, shuffle=False, verbose=0)
+    return fitted.history["loss"]
+
+
 class Watched(solvers.RK38):
     """Notes the dtypes of all that a solve reads and makes, solve by solve."""
 
@@ -43,6 +50,7 @@ class Watched(solvers.RK38):
 
 
 @pytest.mark.parametrize("policy", HALVES)
+@pytest.mark.few(1)
 def test_solver_computes_in_float32_both_ways(policy):
     keras.config.set_dtype_policy(policy)
     half = tf.as_dtype(policy.removeprefix("mixed_"))
@@ -77,6 +85,7 @@ def test_solver_computes_in_float32_both_ways(policy):
 
 @pytest.mark.parametrize("policy", HALVES)
 @pytest.mark.parametrize("model", ["odenet", "resnet18"])
+@pytest.mark.few(1)
 def test_models_in_half_precision_are_those_of_float32(policy, model):
     """Logits in training, and their gradient: as close as the type is fine."""
     images = RNG.normal(size=(8, 28, 28, 1)).astype(np.float32)
@@ -103,7 +112,9 @@ def test_models_in_half_precision_are_those_of_float32(policy, model):
     assert cosine > 1 - tolerance
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "XLA"]
+)
 def test_float16_finds_its_loss_scale(jit_compile):
     """From one that is too large: gradients overflow, which is no failure of the solver."""
     keras.config.set_dtype_policy("mixed_float16")
@@ -112,7 +123,7 @@ def test_float16_finds_its_loss_scale(jit_compile):
     model.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=jit_compile)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     model.optimizer.initial_scale = 2.0**40
-    losses = model.fit(X, Y, batch_size=16, epochs=60, verbose=0).history["loss"]
+    losses = _losses(model, epochs=6)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0] / 2
     assert 1.0 < float(model.optimizer.dynamic_scale.numpy()) < 2.0**40
@@ -145,13 +156,14 @@ def test_float16_sums_over_a_large_batch(gradient):
     np.testing.assert_allclose(tape.gradient(loss, w), [[50.0]], rtol=1e-2)
 
 
-@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("solver", ["dopri5", "rk4"])
 def test_float16_dynamics_in_a_block_of_float32_find_their_loss_scale(solver):
     block = ODEBlock(keras.layers.Dense(3, dtype="mixed_float16"), solver=solver)
     model = keras.Sequential([keras.Input((3,)), block, keras.layers.Dense(1)])
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2), 2.0**30)
     model.compile(optimizer, "mse", jit_compile=False)
-    losses = model.fit(X, Y, batch_size=16, epochs=40, verbose=0).history["loss"]
+    losses = _losses(model, epochs=4)
     assert losses[-1] < losses[0] / 2
 
 

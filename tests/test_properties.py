@@ -157,8 +157,11 @@ def check_linear_systems(mode, gradient, count, counts=(2, 3, 4, 5)):
     check()
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("mode", MODES)
+# All pairs are in the slow tests.
+@pytest.mark.parametrize(
+    ("mode", "gradient"),
+    [("eager", "adjoint"), ("function", "backprop"), ("xla", "checkpoint")],
+)
 def test_linear_systems(mode, gradient):
     if mode == "xla":
         check_linear_systems(mode, gradient, 30, counts=(3,))
@@ -198,11 +201,13 @@ def check_structures(mode, gradient, count):
     check()
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("mode", MODES)
-def test_structures(mode, gradient):
+@pytest.mark.parametrize(
+    ("mode", "gradient", "count"),
+    [("eager", "adjoint", 1), ("function", "checkpoint", 2)],
+)
+def test_structures(mode, gradient, count):
     """The values and gradients of a state do not depend on how it is nested."""
-    check_structures(mode, gradient, 1 if mode == "xla" else 2)
+    check_structures(mode, gradient, count)
 
 
 @pytest.mark.slow
@@ -226,7 +231,7 @@ def there_and_back():
     return run
 
 
-@examples(60)
+@examples(30)
 @given(matrix=arrays(SIZE, SIZE, bound=1.5), y0=arrays(SIZE, bound=2.0), t=times())
 def test_there_and_back(matrix, y0, t):
     there, back = there_and_back()(*map(tf.constant, (matrix, y0, t)))

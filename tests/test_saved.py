@@ -36,6 +36,7 @@ def same_arithmetic():
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.few(20)
 def test_predictions_are_those_of_old(name, same_arithmetic):
     found, expected = _predicted(name)
     assert found.dtype == expected.dtype

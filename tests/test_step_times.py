@@ -58,6 +58,7 @@ def _switched(solver, gradient, xla=False):
         ("rk4", "adjoint", False),
     ],
 )
+@pytest.mark.few(1)
 def test_a_jump_and_its_gradients(solver, gradient, xla):
     run, (a, b) = _switched(solver, gradient, xla), (0.7, -1.3)
     rates = tf.constant([a, b], tf.float64)
@@ -152,6 +153,7 @@ def test_evaluations_are_counted():
         ("rk4", "backprop"),
     ],
 )
+@pytest.mark.few(1)
 def test_independent_samples_have_their_own(solver, gradient):
     # Each sample carries its switch: its derivative is 1 before and -2 after.
     times = np.array([[0.0, 1.0, 2.0], [4.0, 3.0, 3.0], [1.0, 1.5, 3.0]])

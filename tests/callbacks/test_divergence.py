@@ -157,6 +157,7 @@ def test_a_solver_that_fails_for_the_weights():
     assert "It is the optimizer: its steps are too long" in message
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("value, cause", [(np.nan, "the solver: RK4 failed"), (np.inf, "the data")])
 def test_a_series(value, cause):
     """NaN is a missing value there, and no bad data."""

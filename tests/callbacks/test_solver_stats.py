@@ -177,6 +177,7 @@ def tensorboard(tmp_path):
             process.wait()
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_scalars(tmp_path, tensorboard, open_url):
     folder = tmp_path / "run"
     model = keras.Sequential([keras.Input((2,)), _block("rk4"), keras.layers.Dense(1)])

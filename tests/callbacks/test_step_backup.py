@@ -82,7 +82,14 @@ def _stopped(path, at):
     return path
 
 
+@pytest.fixture(scope="module")
+def backup(tmp_path_factory):
+    """The content of a file of three steps."""
+    return _stopped(tmp_path_factory.mktemp("stopped") / "step.npz", (0, 3)).read_bytes()
+
+
 @pytest.mark.parametrize("at", [(0, 2), (0, 5)], ids=str)
+@pytest.mark.few(1)
 def test_goes_on_as_if_never_stopped(tmp_path, whole, at):
     """Weights, random numbers, metrics, costs of the solves; twice within one epoch."""
     path = _stopped(tmp_path / "new" / "step.npz", at)
@@ -110,8 +117,9 @@ def test_only_every_so_often(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_another_epoch_is_left_alone(tmp_path):
-    path = _stopped(tmp_path / "step.npz", (0, 3))
+def test_of_another_epoch_is_left_alone(tmp_path, backup):
+    path = tmp_path / "step.npz"
+    path.write_bytes(backup)
     model, backup = _model(seed=1), callbacks.StepBackup(path)
     model.optimizer.build(model.trainable_variables)
     before = _state(model)
@@ -132,10 +140,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "another model"])
-def test_what_cannot_be_used(tmp_path, damage):
-    path = _stopped(tmp_path / "step.npz", (0, 3))
-    content = path.read_bytes()
-    path.write_bytes({"cut": content[:-50], "empty": b""}.get(damage, content))
+def test_what_cannot_be_used(tmp_path, backup, damage):
+    path = tmp_path / "step.npz"
+    path.write_bytes({"cut": backup[:-50], "empty": b""}.get(damage, backup))
     model = _model(units=5 if damage == "another model" else 4)
     with pytest.raises(CheckpointError, match=r"step\.npz.*Remove it"):
         callbacks.StepBackup(path).restore(model, 0)

@@ -187,6 +187,7 @@ def test_map_fn_over_samples():
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint"])
+@pytest.mark.few(1)
 def test_vectorized_map_is_refused(gradient):
     rate = tf.Variable(RATE)
     with (
@@ -267,13 +268,17 @@ class Cell(keras.layers.Layer):
     [solvers.RK4(), pytest.param(solvers.Bosh3(max_steps=64), marks=pytest.mark.slow)],
     ids=["fixed", "a"],
 )
-def test_cells_of_recurrent_layers(solver, jit_compile):
-    x = np.random.default_rng(0).normal(size=(8, 5, 2)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("unroll", "points"),
+    [(False, 2), *(pytest.param(x, 5, marks=pytest.mark.slow) for x in (False, True))],
+)
+def test_cells_of_recurrent_layers(solver, jit_compile, unroll, points):
+    x = np.random.default_rng(0).normal(size=(8, points, 2)).astype(np.float32)
 
     def trained(gradient, unroll):
         keras.utils.set_random_seed(0)
         layer = keras.layers.RNN(Cell(gradient, solver), unroll=unroll)
-        model = keras.Sequential([keras.Input((5, 2)), layer, keras.layers.Dense(1)])
+        model = keras.Sequential([keras.Input((points, 2)), layer, keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
         model.fit(x, x[:, 0, :1], epochs=2, verbose=0)
         costs = layer.cell.block.costs()
@@ -281,13 +286,12 @@ def test_cells_of_recurrent_layers(solver, jit_compile):
 
     right, _ = trained("backprop", unroll=True)
     for gradient, tolerance in (("checkpoint", 1e-5), ("adjoint", 1e-2)):
-        for unroll in (True, False):
-            weights, costs = trained(gradient, unroll)
-            np.testing.assert_allclose(weights, right, atol=tolerance)
-            # Of two steps of training on five points in time. Keras's loop begins with a call
-            # of the cell that has no gradient.
-            assert costs["forward_solves"] == (10 if unroll else 12)
-            assert costs["backward_solves"] == 10
+        weights, costs = trained(gradient, unroll)
+        np.testing.assert_allclose(weights, right, atol=tolerance)
+        # Of two steps of training on all points in time. Keras's loop begins with a call
+        # of the cell that has no gradient.
+        assert costs["forward_solves"] == 2 * (points if unroll else points + 1)
+        assert costs["backward_solves"] == 2 * points
 
 
 def test_time_distributed():
@@ -323,16 +327,31 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=4, deadline=None)
-@given(
-    operations=OPERATIONS,
-    repeats=st.integers(1, 4),
-    gradient=st.sampled_from(GRADIENTS),
-    solver=st.sampled_from(["euler", "rk4", "bosh3", "dopri5"]),
-    rate=st.floats(0.1, 1.5),
+@pytest.mark.parametrize(
+    ("examples", "names", "most"),
+    [
+        (2, ["euler", "heun"], 2),
+        pytest.param(20, ["euler", "rk4", "bosh3", "dopri5"], 4, marks=pytest.mark.slow),
+    ],
 )
-def test_random_programs(operations, repeats, gradient, solver, rate):
+def test_random_programs(examples, names, most):
     """Unrolled or not, a program has the same gradient."""
+
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        operations=OPERATIONS,
+        repeats=st.integers(1, most),
+        gradient=st.sampled_from(GRADIENTS),
+        solver=st.sampled_from(names),
+        rate=st.floats(0.1, 1.5),
+    )
+    def check(**drawn):
+        check_program(**drawn)
+
+    check()
+
+
+def check_program(operations, repeats, gradient, solver, rate):
     rate = tf.Variable(rate, dtype=tf.float64)
     gain = tf.constant(0.9, tf.float64)
 

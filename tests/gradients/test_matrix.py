@@ -148,7 +148,8 @@ def assert_close(actual, expected, error):
 
 
 # What differs from other cells in the coefficients alone, and takes long to trace.
-@pytest.mark.parametrize("name", cells(RUNGE_KUTTA, slow=["heun21", "tsit5"]))
+@pytest.mark.parametrize("name", cells(RUNGE_KUTTA[::-1], slow=["heun21", "tsit5"]))
+@pytest.mark.few(1)
 def test_discrete_gradients(name):
     """Equal to each other to rounding, and the derivative of what the solver computes.
 

@@ -60,6 +60,7 @@ class Rate:
 KINDS = {"tensor": None, "tf.Variable": tf.Variable, "keras.Variable": keras.Variable}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_value_is_another_result(kind, gradient):
@@ -73,8 +74,9 @@ def test_another_value_is_another_result(kind, gradient):
 
 
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+@pytest.mark.few(1)
 def test_another_number_is_another_program(gradient):
-    numbers = [1.0, 2.0, 0.5]
+    numbers = [1.0, 2.0]
     for value in numbers:
         y, _, y_bar = slope(tf.zeros([]), lambda _, value=value: value, gradient)
         assert error(value, (y, None, y_bar)) < 1e-8
@@ -87,10 +89,17 @@ def test_two_variables_are_not_one():
         assert error(value, slope(variable, lambda k: k)) < 1e-8
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"solver": "tsit5"},
+def test_other_arguments_after_a_solve():
+    """A solve has the same results whether or not others came before it."""
+    k = tf.constant(1.3, tf.float64)
+
+    def solve(**options):
+        if options.get("solver") != "rk4":
+            options = {"solver": "heun21", "rtol": 1e-4, "atol": 1e-4, **options}
+        return slope(k, lambda k: k, **options)
+
+    others = [
+        {"solver": "bosh3"},
         {"rtol": 1e-3, "atol": 1e-3},
         {"t": [0.0, 0.4, 2.0]},
         {"t": [0.0, 1.0]},
@@ -98,20 +107,16 @@ def test_two_variables_are_not_one():
         {"t": [[0.0, 0.3, 0.5], [0.0, 0.7, 2.0]]},
         {"step_times": [0.3]},
         {"solver": "rk4", "num_steps": 3},
-    ],
-    ids=str,
-)
-def test_other_arguments_after_a_solve(options):
-    """A solve has the same results whether or not another one came before it."""
-    k = tf.constant(1.3, tf.float64)
-    alone = slope(k, lambda k: k, **options)
-    again = slope(k, lambda k: k, **options)
-    programs._programs.clear()
-    slope(k, lambda k: k)
-    after = slope(k, lambda k: k, **options)
-    for a, b, c in zip(alone, again, after):
-        np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(a, c)
+    ]
+    solve()
+    after = [solve(**options) for options in others]
+    again = [solve(**options) for options in others]
+    for options, results in zip(others, zip(after, again)):
+        programs._programs.clear()
+        alone = solve(**options)
+        for found in results:
+            for a, b in zip(alone, found):
+                np.testing.assert_array_equal(a, b, err_msg=str(options))
 
 
 def test_the_graph_of_a_loop_is_known_again():

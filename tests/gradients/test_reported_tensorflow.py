@@ -719,6 +719,7 @@ def reference(averages):
     ],
     ids=["accumulation", "steps_per_execution", "jit_compile", "run_eagerly", "ema"],
 )
+@pytest.mark.few(1)
 def test_training(changed, double):
     right = reference("use_ema" in changed)
     assert_close(trained("checkpoint", **changed), right, rtol=1e-7)

@@ -42,6 +42,7 @@ def test_a_keras_variable_has_the_value_of_the_forward_solve(gradient, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_another_variable_is_right_or_refused(gradient, mode):
     variable = tf.Variable(0.7, dtype=f64)
     run = MODES[mode](lambda: assigned_before_the_gradient(variable, gradient))
@@ -85,6 +86,7 @@ def python_call(kind, x):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_numpy_in_the_dynamics_has_no_gradient(gradient):
     with tf.GradientTape() as tape:
         tape.watch(Y0)
@@ -101,6 +103,7 @@ def test_numpy_in_the_dynamics_has_no_gradient(gradient):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_numpy_as_a_function_of_time_alone_needs_no_gradient(gradient):
     rate = tf.Variable(0.7, dtype=f64)
 
@@ -119,6 +122,7 @@ def test_numpy_as_a_function_of_time_alone_needs_no_gradient(gradient):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_python_in_the_dynamics_is_right_or_refused(gradient):
     with tf.GradientTape() as tape:
         tape.watch(Y0)
@@ -137,6 +141,7 @@ def test_python_in_the_dynamics_is_right_or_refused(gradient):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_forward_mode_in_a_closed_over_tensor_is_right_or_refused(gradient):
     rate = tf.constant(0.7, f64)
 
@@ -177,6 +182,7 @@ def dense(kernel=0.7):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.few(1)
 def test_dynamics_that_are_a_function_of_tensorflow_see_new_weights(gradient):
     layer = dense()
     dynamics = tf.function(lambda t, y: layer(y))

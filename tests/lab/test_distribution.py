@@ -58,9 +58,15 @@ def test_replicas_share_every_batch(two_devices):
 def test_two_devices_take_the_steps_of_one(two_devices):
     """On batches of 4, 3 and 1: gradients are means over all samples of the batch."""
     one, two = two_devices["linear"]
-    assert two["kernel"] == pytest.approx(one["kernel"], rel=1e-5)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4, abs=1e-6)
     for name in ("val_loss", "val_mae"):
         assert two[name] == pytest.approx(one[name], rel=1e-5)
+    # Every replica solves its part of each of six batches.
+    for way in ("forward", "backward"):
+        counts = [one["costs"][f"{way}{x}"] for x in ("_solves", "", "_steps", "_rejected")]
+        assert counts == [6, 24, 6, 0]
+        assert two["costs"][f"{way}_solves"] == 12
+    assert set(two["reset"].values()) == {0}
 
 
 def test_batch_normalization_averages_over_replicas(two_devices):

@@ -185,6 +185,7 @@ def test_settings_within_settings_reach_the_model(few):
     assert sorted(x.weight for x in block.regularizers) == [0.25, 0.5]
 
 
+@pytest.mark.slow
 def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
     """With running averages of batch normalisation that belong to them."""
     config = _config(epochs=1, learning_rate=1e-2, ema=0.9, validation=0.25)
@@ -306,6 +307,7 @@ def test_a_second_run_in_the_folder_is_refused(done, few):
     assert {p: p.stat().st_mtime_ns for p in done.directory.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
     def interrupt(self, epoch, logs=None):
         if epoch == 1:
@@ -406,6 +408,7 @@ def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, ca
     assert record["dataset"]["name"] == "digits"
 
 
+@pytest.mark.slow
 def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
     """Calibration, counting and the learning rate all meet distributed variables."""
     result = _run(few, _config(strategy="mirrored", epochs=1), log_dir=tmp_path / "run")

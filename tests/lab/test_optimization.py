@@ -60,6 +60,7 @@ def test_weight_decay_is_of_kernels_alone():
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.few(1)
 def test_the_average_is_validated_and_saved_and_the_last_weights_are_trained(precision):
     keras.config.set_dtype_policy(precision)
 

@@ -20,7 +20,7 @@ from tfnode.lab import experiment, optimization, run
 from tfnode.runs import errors, files, run_dir
 from tfnode.runs.errors import RunError
 
-pytestmark = pytest.mark.few(3)
+pytestmark = pytest.mark.few(2)
 
 
 class Killed(BaseException):
@@ -181,6 +181,7 @@ def test_killed_in_the_middle_of_an_epoch(
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["latest.npz"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["TensorBoard", "Backup"])
 def test_killed_at_the_end_of_an_epoch(few, tmp_path, whole, monkeypatch, name):
     callback = getattr(callbacks, name)
@@ -199,6 +200,7 @@ def test_killed_at_the_end_of_an_epoch(few, tmp_path, whole, monkeypatch, name):
     assert_same(tmp_path, whole[0])
 
 
+@pytest.mark.slow
 def test_interrupted_by_hand(few, tmp_path, whole, monkeypatch):
     def interrupt(self, batch, logs=None):
         if self._epoch == 1:
@@ -225,6 +227,7 @@ def _signal(patch, method, number, when):
     patch.setattr(callbacks.SolverStats, method, receive)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_signal_loses_no_step(few, tmp_path, whole, monkeypatch, number):
     """In the first step of the first epoch; the step is finished, and is in the checkpoint."""
@@ -243,6 +246,7 @@ def test_a_signal_loses_no_step(few, tmp_path, whole, monkeypatch, number):
     assert (resumed["epoch"], resumed["step"]) == (0, 1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("method", ["on_train_batch_begin", "on_test_batch_begin"])
 def test_a_signal_late_in_an_epoch(few, tmp_path, whole, monkeypatch, method):
     """In its last step, or its validation: it ends with the epoch, which is whole."""
@@ -340,7 +344,7 @@ def test_a_run_in_a_folder_inside_is_left_alone(few, tmp_path):
     """Its event files are not those of the run that is resumed."""
     inside = tmp_path / "copy"
     _run(few, _settings(epochs=1), log_dir=tmp_path)
-    _run(few, _settings(), log_dir=inside)
+    _run(few, _settings(epochs=1), log_dir=inside)
     before = {p: p.read_bytes() for p in inside.rglob("*tfevents*")}
     assert {p.parent.name for p in before} == {"copy", "train", "validation"}
     _run(few, _settings(), log_dir=tmp_path, resume=True)

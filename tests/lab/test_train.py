@@ -93,13 +93,25 @@ REFUSED = {
 }
 
 
+def _assert_refused(status, message, names):
+    assert status == 2, message
+    assert "Traceback" not in message
+    for name in names:
+        assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message.replace("--", " ")), message
+
+
+@pytest.mark.parametrize("argument", REFUSED)
+def test_refused(tmp_path, argument):
+    status, message, _ = command.run([f"--log_dir={tmp_path / 'run'}", argument])
+    _assert_refused(status, message, REFUSED[argument])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.few(4)
 @pytest.mark.parametrize("argument", REFUSED)
 def test_refused_before_tensorflow(tmp_path, argument):
     status, message, imported, printed = _train(tmp_path, argument)
-    assert status == 2, message
-    assert "Traceback" not in message
-    for name in REFUSED[argument]:
-        assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message.replace("--", " ")), message
+    _assert_refused(status, message, REFUSED[argument])
     assert not imported & {"tensorflow", "keras"}
     assert printed == ""
     assert not (tmp_path / "run").exists()

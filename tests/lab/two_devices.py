@@ -42,7 +42,7 @@ def shares(strategy):
 
 
 def linear(strategy):
-    """Weights after a step on each of batches of 4, 3 and 1 samples, and the losses."""
+    """Weights after a step on each of batches of 4, 3 and 1 samples, losses and costs."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 3)).astype("f4"), rng.normal(size=(8, 1)).astype("f4")
 
@@ -51,9 +51,10 @@ def linear(strategy):
 
     batches = part(0, 4).concatenate(part(4, 7)).concatenate(part(7, 8))
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        block = layers.ODEBlock(keras.layers.Dense(3, "tanh"))
+        model = keras.Sequential([keras.Input((3,)), block, keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.1), "mse", weighted_metrics=["mae"])
-    model.set_weights([np.ones((3, 1)), np.zeros(1)])
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
     tests = part(0, 4).concatenate(part(4, 7)).repeat()
     steps = {"steps_per_epoch": 3, "validation_steps": 2, "epochs": 2, "verbose": 0}
     history = model.fit(
@@ -61,7 +62,10 @@ def linear(strategy):
         validation_data=devices.distribute(strategy, tests, training=False),
         **steps,
     ).history
-    return {"kernel": model.get_weights()[0].ravel().tolist(), **history}
+    costs = block.costs()
+    block.reset_costs()
+    weights = np.concatenate([np.ravel(w) for w in model.get_weights()]).tolist()
+    return {"weights": weights, "costs": costs, "reset": block.costs(), **history}
 
 
 def batch_normalization(strategy):

@@ -40,6 +40,7 @@ class Told(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+@pytest.mark.few(2)
 def test_the_solution_and_its_gradient_in_the_context(gradient):
     block = tfnode.ODEBlock(decay, solver=TIGHT, gradient=gradient, dtype="float64")
     rates = tf.constant(RATES)

@@ -75,7 +75,8 @@ def test_the_remedy_is_right_by_fit_alone():
     norm = lambda: keras.layers.GroupNormalization(4)  # noqa: E731
     model = keras.Sequential([keras.Input((2,)), tfnode.ODEBlock(network(norm))])
     model.compile(keras.optimizers.Adam(1e-2), "mse")
-    loss = model.fit(X, -X, epochs=40, verbose=0).history["loss"]
+    batches = tf.data.Dataset.from_tensors((X, -X)).repeat(10)
+    loss = model.fit(batches, epochs=4, verbose=0).history["loss"]
     assert loss[-1] < loss[0] / 2
     np.testing.assert_allclose(model.evaluate(X, -X, verbose=0), loss[-1], rtol=0.3)
 

@@ -34,6 +34,7 @@ def dense(shape, solver=None, units=(5,), **kwargs):
 
 
 @pytest.mark.parametrize("times", [(0.0, 1.5), (1.0, 0.0)], ids=str)
+@pytest.mark.few(2)
 def test_linear_dynamics(times):
     block = FlowBlock(linear, solvers.Dopri5(**TIGHT), times=times, dtype="float64")
     x = RNG.normal(size=(4, 3))
@@ -114,6 +115,7 @@ def test_regularizers_look_at_the_path_of_the_input_alone():
     ("gradient", "trace", "steps"),
     [("adjoint", "hutchinson", 20), ("checkpoint", "exact", 2), ("backprop", "exact", 1)],
 )
+@pytest.mark.few(2)
 def test_gradient_against_finite_differences(gradient, trace, steps):
     terms = [KineticEnergy(0.7), JacobianFrobenius(1.3)]
     solver = solvers.RK4(num_steps=steps)
@@ -155,6 +157,7 @@ def test_steps_are_the_same_with_and_without_regularizers():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.few(1)
 def test_mixed_precision(policy):
     results = []
     for dtype in ("float32", policy):

@@ -338,6 +338,7 @@ def test_the_policy_of_dynamics_is_that_of_their_layers(make, policy):
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", None])
+@pytest.mark.few(1)
 def test_conv_dynamics_train_in_float64(norm):
     block = ODEBlock(
         ConvDynamics(3, norm=norm, dtype="float64"), solvers.RK4(num_steps=2), dtype="float64"

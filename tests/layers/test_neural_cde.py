@@ -66,7 +66,7 @@ ACCURATE = {
     "adaptive adjoint": {"solver": ADAPTIVE, "gradient": "adjoint"},
     "step size": {"solver": "dopri5", "step_size": 0.003},
 }
-FAST = ("checkpoint", "adjoint", "adaptive checkpoint")
+FAST = ("checkpoint", "adjoint")
 NAMES = [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in ACCURATE]
 
 
@@ -124,6 +124,7 @@ def test_against_scipy(path):
 
 
 @pytest.mark.parametrize("mode", ONE_MODE)
+@pytest.mark.slow  # The closed form above has gradients in every run.
 @pytest.mark.parametrize("gradient", [None, "backprop"])
 def test_gradient_is_that_of_what_was_computed(gradient, mode):
     """Finite differences of one coarse step a gap."""

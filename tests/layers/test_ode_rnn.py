@@ -83,7 +83,7 @@ ACCURATE = {
     "step size": {"solver": "dopri5", "step_size": 0.02},
     "backwards, adaptive": {"solver": ADAPTIVE, "go_backwards": True},
 }
-FAST = ("checkpoint", "adjoint", "adaptive checkpoint", "backwards")
+FAST = ("checkpoint", "backwards")
 NAMES = [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in ACCURATE]
 
 
@@ -115,6 +115,7 @@ def test_linear_dynamics_have_the_closed_form_and_its_gradient(name):
 
 
 @pytest.mark.parametrize("mode", ONE_MODE)
+@pytest.mark.slow  # The closed form above has gradients in every run.
 @pytest.mark.parametrize("gradient", [None, "backprop"])
 def test_gradient_is_that_of_what_was_computed(gradient, mode):
     """Finite differences of one coarse step a gap, of a network that depends on the time."""

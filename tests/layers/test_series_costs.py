@@ -47,6 +47,7 @@ def test_known_evaluations(name, solver, steps, gradient, factor, jit_compile):
     assert logs["steps_backward"] == [factor * steps * POINTS] * 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LAYERS)
 def test_steps_of_each_sample_are_summed(name):
     solver = tfnode.solvers.Dopri5(rtol=1e-6, atol=1e-6, first_step=0.6)

@@ -111,6 +111,7 @@ def test_unknown_cell(make):
 
 @pytest.mark.parametrize("make", [BackwardEncoder, Forecaster])
 @pytest.mark.parametrize("cell", ["simple", "gru"])
+@pytest.mark.few(2)
 def test_they_are_saved_and_run_under_xla(make, cell, tmp_path):
     x = _series()
     inputs = keras.Input((8, 3))

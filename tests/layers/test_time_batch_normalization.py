@@ -272,6 +272,7 @@ def test_bad_options(options):
         TimeBatchNormalization(**options)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("solver", ["rk38", "rk4", "midpoint"])
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 def test_training_is_inference_by_the_averages_before_the_solve(gradient, solver):
@@ -296,6 +297,7 @@ def test_training_is_inference_by_the_averages_before_the_solve(gradient, solver
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
+@pytest.mark.few(1)
 def test_gradients_through_renormalised_batches(gradient):
     """Against the equations of the layer and one step of the 3/8 rule, unrolled."""
     norm = TimeBatchNormalization(momentum=0.5, dtype="float64")

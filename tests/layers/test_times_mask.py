@@ -19,7 +19,7 @@ def growth(t, y):
 
 
 def block():
-    return tfnode.ODEBlock(growth, solver=tfnode.solvers.Dopri5(1e-7, 1e-7), return_sequences=True)
+    return tfnode.ODEBlock(growth, solver=tfnode.solvers.Bosh3(1e-7, 1e-7), return_sequences=True)
 
 
 def test_padding_and_the_mask_of_the_output(tmp_path):

@@ -149,9 +149,9 @@ def test_odenet_refuses(options):
 def test_odenet_learns():
     """Bright squares on the left or the right."""
     labels = np.arange(64) % 2
-    images = 0.3 * RNG.normal(size=(64, 12, 12, 1)).astype(np.float32)
+    images = 0.3 * RNG.normal(size=(64, 8, 8, 1)).astype(np.float32)
     images[labels == 1] += 1.0
-    model = models.odenet((12, 12, 1), 2, filters=4)
+    model = models.odenet((8, 8, 1), 2, filters=4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"], jit_compile=False)
     history = model.fit(images, labels, batch_size=8, epochs=2, verbose=0).history
@@ -177,9 +177,12 @@ def test_anode_of_the_paper(options, parameters, channels):
     assert block.input.shape == block.output.shape == (None, 28, 28, channels)
     assert type(block.solver) is solvers.Dopri5
     assert block.solver.rtol == block.solver.atol == 1e-3
+    regularized = block_of(models.anode(**options, regularizers={"kineticenergy": 0.01}))
+    assert [x.weight for x in regularized.regularizers] == [0.01]
     assert model.layers[-1].activation is keras.activations.linear
 
 
+@pytest.mark.slow
 def test_anode_learns(tmp_path):
     labels = np.arange(32) % 2
     images = 0.3 * RNG.normal(size=(32, 6, 6, 1)).astype(np.float32)

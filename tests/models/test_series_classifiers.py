@@ -52,7 +52,7 @@ def trained(request):
     model.jit_compile = False
     values, times, classes = series(128)
     batches = tf.data.Dataset.from_tensor_slices(((values, times), classes)).batch(32)
-    epochs = 20 if request.param == "neural_cde" else 30
+    epochs = 12 if request.param == "neural_cde" else 30
     history = model.fit(batches, epochs=epochs, verbose=0).history
     return model, history
 
@@ -74,6 +74,7 @@ def test_sizes():
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.few(1)
 def test_noise_is_in_training_alone(name):
     values, times, _ = series(4)
     keras.utils.set_random_seed(0)

@@ -63,7 +63,7 @@ def test_fit_save_load(make, dataset, tmp_path):
 
 def test_loss_is_the_negative_evidence_lower_bound(dataset):
     """For the mean of the posterior: the likelihood and the divergence, by their formulas."""
-    model = _compiled(models.latent_ode(**SMALL), jit_compile=True)
+    model = _compiled(models.latent_ode(**SMALL))
     x, y = dataset.x_train[:16], dataset.y_train[:16]
     distribution = keras.Model(model.input, model.get_layer("distribution").output)
     mean, log_variance = np.split(distribution.predict(x, verbose=0), 2, axis=1)
@@ -74,6 +74,7 @@ def test_loss_is_the_negative_evidence_lower_bound(dataset):
     assert found == pytest.approx((likelihood + divergence).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_ode_can_be_solved_at_other_times_and_backward(dataset):
     model = models.latent_ode(**SMALL)
     x = dataset.x_test[:4]

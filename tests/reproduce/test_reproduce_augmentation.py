@@ -32,7 +32,7 @@ def test_nested():
     assert np.abs(x.mean(axis=0)).max() < 0.03
 
 
-def test_readout_is_that_of_the_problem():
+def test_readout_of_crossing_is_the_state():
     keras.utils.set_random_seed(0)
     x = np.array([[-1.0], [0.5]], np.float32)
     network = augmentation.model("crossing", 2, 4, jit_compile=False)
@@ -41,6 +41,10 @@ def test_readout_is_that_of_the_problem():
     np.testing.assert_array_equal(paths[0], [[-1.0, 0.0, 0.0], [0.5, 0.0, 0.0]])
     np.testing.assert_allclose(tf.function(network)(x), paths[-1][:, :1], atol=2e-3)
 
+
+@pytest.mark.slow
+def test_readout_of_nested_is_linear():
+    keras.utils.set_random_seed(0)
     x = np.array([[-1.0, 0.3]], np.float32)
     network = augmentation.model("nested", 1, 4, jit_compile=False)
     flow = augmentation.flow(network, x, 1)()

@@ -84,12 +84,14 @@ def _check(tmp_path, file_format, solver, gradient, kwargs):
         ("tflite", solvers.Heun21(rtol=1e-2), "adjoint", {"times": (1.0, 0.0)}),
     ],
 )
+@pytest.mark.few(2)
 def test_predictions(tmp_path, file_format, solver, gradient, kwargs):
     _check(tmp_path, file_format, solver, gradient, kwargs)
 
 
 @pytest.mark.parametrize("file_format", ["onnx", "tflite"])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.few(2)
 def test_half_precision_is_cast(tmp_path, file_format, policy):
     """The artefact is the model of the same weights in float32."""
     if file_format == "onnx":

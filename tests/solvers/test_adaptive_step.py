@@ -102,6 +102,7 @@ def test_as_many_evaluations_as_scipy(name, method):
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
+@pytest.mark.few(1)
 def test_evaluations_stay_inside_and_are_counted(name):
     seen = []
 
@@ -148,6 +149,7 @@ def test_failure_is_an_error(mode, case):
 
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 @pytest.mark.parametrize("case", ["blows up", "too few steps", "NaN from the start"])
+@pytest.mark.few(1)
 def test_no_gradient_of_a_failed_solve_under_xla(case, gradient):
     """Not even of a loss that is linear, whose own derivative does not see the NaN."""
     func, kwargs = BAD[case]

@@ -12,6 +12,7 @@ import tfnode
 
 
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+@pytest.mark.few(1)
 def test_the_graph_of_a_solve_ends_with_its_function(gradient):
     names = set(ops.gradient_registry.list())
 

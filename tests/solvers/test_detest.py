@@ -198,6 +198,7 @@ def test_exceptions_are_what_scipy_does(tolerance):
         assert worst > ALLOWED or (key, tolerance) == ("B5", 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", EXCEPTIONS)
 def test_exceptions_are_needed(tolerance):
     names = [name for name in SOLVERS if tolerance in SOLVERS[name]]

@@ -16,6 +16,7 @@ SOLVERS = {
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("key", ["gaussian", "reverse"])
+@pytest.mark.few(2)
 def test_solution_in_both_directions(name, key):
     problem = PROBLEMS[key]
     times = np.linspace(problem.t0, problem.t1, 3)
@@ -95,6 +96,7 @@ def test_config():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.few(1)
 def test_an_initial_state_that_is_not_finite(value):
     y0 = tf.constant([1.0, value], tf.float64)
     with pytest.raises(tf.errors.InvalidArgumentError, match="failed: `y0` is not finite"):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from problems import MODES, PROBLEMS
+from problems import MODES, ONE_MODE, PROBLEMS
 
 import tfnode
 from tfnode import solvers
@@ -38,7 +38,7 @@ def test_order_with_fixed_steps(name):
     assert order - 0.4 < slope < order + 1.2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ONE_MODE)
 def test_fixed_steps_of_an_embedded_method(mode):
     """The last stage, which is the first of the next step, is not evaluated."""
     problem = PROBLEMS["linear"]
@@ -142,7 +142,10 @@ def test_each_method_is_known_everywhere():
     ("code", "absent"),
     [
         ("import tfnode.solvers", ("tensorflow", "keras", "tensorflow_probability")),
-        ("import keras, tfnode; tfnode.odeint", ("tensorflow_probability",)),
+        pytest.param(
+            *("import keras, tfnode; tfnode.odeint", ("tensorflow_probability",)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_names_wait_for_no_import(code, absent):

@@ -39,6 +39,7 @@ def test_they_are_those_of_scipy():
 
 
 @pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+@pytest.mark.few(1)
 def test_gradients(gradient):
     y0 = tf.Variable([Y0, Y0], dtype=tf.float64)
     with tf.GradientTape() as tape:
