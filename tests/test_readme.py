@@ -63,9 +63,39 @@ def test_api_has_all_public_names():
     assert len(listed) == len(set(listed))
 
 
+def test_api_has_no_other_names():
+    """Each name can be had by the path that its heading shows; bases of layers are no names."""
+    page = _api_page()
+    text = page.sections()
+    headings = re.findall(r"options: {heading: ([\w.]+),", text)
+    assert len(headings) > 60
+    for heading in headings:
+        module, name = heading.split(".")[1:-1], heading.split(".")[-1]
+        assert name in page.public(getattr(tfnode, *module) if module else tfnode), heading
+    assert "SeriesRNN" not in text and "CountsPasses" not in text
+
+
+def test_sections_of_docstrings_on_the_api_page():
+    griffe = pytest.importorskip("griffe")
+    extensions = griffe.load_extensions(_page_module("docstrings").Sections)
+    package = griffe.load("tfnode", search_paths=[ROOT], extensions=extensions)
+    text = package["layers.ode_rnn.ODERNN"].docstring.value
+    assert "**Call arguments:**\n\n- **`values`** (`Any`) &ndash; `(batch, n, channels)`." in text
+    assert "**Input and output shape:**\n\n`(batch, n, channels)` to" in text
+    # A class without arguments of its own has those of its base, before its own reference.
+    text = package["solvers.methods.embedded.Tsit5"].docstring.value
+    assert text.startswith("Tsitouras") and "**Reference:** Tsitouras" in text
+    assert text.index("at_min_step:") < text.index("**Reference:**")
+
+
 def _api_page():
     """Return the module that writes the API page."""
-    spec = importlib.util.spec_from_file_location("api_page", ROOT / "docs" / "api.py")
+    return _page_module("api")
+
+
+def _page_module(name):
+    """Return a module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"page_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
