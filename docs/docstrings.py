@@ -9,6 +9,11 @@ import griffe
 SECTION = re.compile(
     r"^(Call arguments|Input and output shape|Shapes):\n((?:(?: {4}.*)?\n)+)", re.MULTILINE
 )
+# Several arguments or attributes that are said to be the same.
+GROUP = re.compile(
+    r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)+): (.*\n(?: {8}.*\n)*)",
+    re.MULTILINE,
+)
 ITEM = re.compile(r"^`?(\w+)`?: ", re.MULTILINE)
 LABEL = re.compile(r"^(Example|Reference):", re.MULTILINE)
 CALLS = ("call", "__call__", "update_state")
@@ -79,7 +84,11 @@ def formed(text, call):
             body = "\n".join(item(name, said, (call or {}).get(name)) for name, said in items)
         return f"**{match[1]}:**\n\n{body}\n\n"
 
-    return LABEL.sub(r"**\1:**", SECTION.sub(section, text + "\n")).rstrip()
+    def one_by_one(match):
+        return "".join(f"    {name}: {match[2]}" for name in match[1].split(", "))
+
+    text = SECTION.sub(section, GROUP.sub(one_by_one, text + "\n"))
+    return LABEL.sub(r"**\1:**", text).rstrip()
 
 
 def item(name, said, parameter):
