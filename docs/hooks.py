@@ -10,6 +10,10 @@ from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+# A function in an equation, what is before it, and the bracket after it.
+FUNCTION = re.compile(
+    r"(<mo[^>]*>[^<]*</mo>|<mrow>|)<mi>(sin|cos|log|exp|tanh)</mi>(?=(<mo[^>]*>&#x00028;)?)"
+)
 
 
 def on_files(files, config):
@@ -37,6 +41,26 @@ def on_page_content(content, page, **_):
         result = converter.convert(source, display=display)
         if re.search(r"\\|<mi>&</mi>", result):
             raise PluginError(f"{page.file.src_path}: no MathML for {source}")
-        return result
+        return spaced(result)
 
     return MATH.sub(mathml, content)
+
+
+def spaced(mathml):
+    """Return MathML with the spaces and accents of TeX, which the converter leaves out."""
+
+    def function(match):
+        before, name, bracket = match.groups()
+        left, right = ("0" if known else "0.17em" for known in (before, bracket))
+        return f'{before}<mo lspace="{left}" rspace="{right}">{name}</mo>'
+
+    mathml = mathml.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
+    mathml = mathml.replace("<mi>;</mi>", "<mo>;</mo>")
+    # A minus after an equals sign or a bracket belongs to what follows.
+    mathml = re.sub(
+        r"(<mo[^>]*>&#x000(?:3D|28);</mo>)<mo>&#x02212;", r'\1<mo form="prefix">&#x02212;', mathml
+    )
+    mathml = re.sub(
+        r"<mover>(<mi>[^<]*</mi><mo>&#x0(?:00A8|02D9);)", r'<mover accent="true">\1', mathml
+    )
+    return FUNCTION.sub(function, mathml)

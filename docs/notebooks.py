@@ -30,11 +30,13 @@ def on_files(files, config):
     return files
 
 
-def on_page_markdown(markdown, **_):
+def on_page_markdown(markdown, page=None, **_):
     """Links to the scripts, as they are right on disk, become links to the pages.
 
     A table of them after the comment `<!-- as a gallery -->` becomes cards with pictures.
     """
+    if page is not None and page.file.src_uri.startswith("tutorials/"):
+        page.meta["hide"] = ["toc"]  # It would be empty, and the lines of code are long.
     markdown = TABLE.sub(gallery, markdown)
     return re.sub(r"\]\(((?:\.\./)?tutorials/\w+)\.py\)", r"](\1.md)", markdown)
 

@@ -88,6 +88,24 @@ def test_sections_of_docstrings_on_the_api_page():
     assert text.index("at_min_step:") < text.index("**Reference:**")
 
 
+@pytest.mark.parametrize(
+    ("equation", "found"),
+    [
+        (r"a \sin x", '<mo lspace="0.17em" rspace="0.17em">sin</mo>'),
+        (r"a = \log(x)", '<mo lspace="0" rspace="0">log</mo>'),
+        (r"x \sim N", "<mo>&#x0223C;</mo>"),
+        (r"\dot h", '<mover accent="true"><mi>h</mi>'),
+        (r"a = -b", '<mo form="prefix">&#x02212;</mo>'),
+    ],
+)
+def test_equations_have_the_spaces_of_tex(equation, found):
+    pytest.importorskip("latex2mathml")
+    page = _page_module("hooks").on_page_content(
+        rf'<span class="arithmatex">\({equation}\)</span>', None
+    )
+    assert found in page
+
+
 def _api_page():
     """Return the module that writes the API page."""
     return _page_module("api")
