@@ -1,8 +1,13 @@
-"""What the pages need beyond MkDocs: raw results from logs/reference, equations as MathML."""
+"""What the pages need beyond MkDocs: raw results from logs/reference, equations as MathML.
 
+And the link to the repository.
+"""
+
+import contextlib
 import html
 import pathlib
 import re
+import subprocess
 
 from latex2mathml import converter
 from mkdocs.exceptions import PluginError
@@ -14,6 +19,27 @@ MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re
 FUNCTION = re.compile(
     r"(<mo[^>]*>[^<]*</mo>|<mrow>|)<mi>(sin|cos|log|exp|tanh)</mi>(?=(<mo[^>]*>&#x00028;)?)"
 )
+
+
+def on_config(config):
+    """Link to the repository that this clone is of, if it is one on the web."""
+    if not config.repo_url:
+        command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+        with contextlib.suppress(OSError):
+            remote = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+            config.repo_url, config.repo_name = repository(remote)
+    return config
+
+
+def repository(remote):
+    """Return the address on the web and the name of a remote of git, or `None` for both.
+
+    A name or a password in the remote has no place on the pages.
+    """
+    match = re.fullmatch(
+        r"(?:https://|ssh://)?(?:[^@/]+@)?([\w-]+(?:\.[\w-]+)+)[:/](.+?)(?:\.git)?/?", remote
+    )
+    return (f"https://{match[1]}/{match[2]}", match[2]) if match else (None, None)
 
 
 def on_files(files, config):

@@ -89,6 +89,27 @@ def test_sections_of_docstrings_on_the_api_page():
 
 
 @pytest.mark.parametrize(
+    "remote",
+    [
+        "https://example.org/owner/tfnode.git",
+        "https://name:secret@example.org/owner/tfnode",
+        "git@example.org:owner/tfnode.git",
+        "ssh://git@example.org/owner/tfnode.git",
+    ],
+)
+def test_the_repository_of_a_remote(remote):
+    pytest.importorskip("latex2mathml")
+    found = _page_module("hooks").repository(remote)
+    assert found == ("https://example.org/owner/tfnode", "owner/tfnode")
+
+
+@pytest.mark.parametrize("remote", ["", "/home/me/tfnode", "../tfnode.git", "file:///tmp/tfnode"])
+def test_a_local_remote_is_no_repository(remote):
+    pytest.importorskip("latex2mathml")
+    assert _page_module("hooks").repository(remote) == (None, None)
+
+
+@pytest.mark.parametrize(
     ("equation", "found"),
     [
         (r"a \sin x", '<mo lspace="0.17em" rspace="0.17em">sin</mo>'),
@@ -117,6 +138,19 @@ def _page_module(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_page_has_one_name():
+    """The navigation, the heading of the page and the links of the overview call it the same."""
+    names = re.findall(r"^ +- (.+): (\S+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    headings = {"Overview": "tfnode"}
+    for name, page in names:
+        path = ROOT / "docs" / page
+        text = path.with_suffix(".md" if path.with_suffix(".md").exists() else ".py").read_text()
+        heading = re.search(r"^(?:# )?# ([^%].*)$", text, re.M)[1]
+        assert heading == headings.get(name, name)
+    links = re.findall(r"\[(.+?)\]\(([\w/]+)\.(?:md|py)\)", TEXTS["docs/index.md"])
+    assert len(links) > 10 and set(links) <= set(names)
 
 
 @pages
