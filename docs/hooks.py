@@ -24,7 +24,7 @@ FUNCTION = re.compile(
 def on_config(config):
     """Link to the repository that this clone is of, if it is one on the web."""
     if not config.repo_url:
-        command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+        command = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
         with contextlib.suppress(OSError):
             remote = subprocess.run(command, capture_output=True, text=True).stdout.strip()
             config.repo_url, config.repo_name = repository(remote)

@@ -27,8 +27,8 @@ print("its first channel:", values[0, :5, 0], "...")
 
 # %% [markdown]
 # A series has up to 29 points of 12 channels, and NaN is a missing value. Its times count in tenths
-# of a second. A series that ends early repeats its last time. Of a series of your own,
-# `tfnode.data.series_from_rows` makes these two arrays.
+# of a second. A series that ends early repeats its last time. `tfnode.data.series_from_rows` makes
+# these two arrays of series of your own.
 #
 # The model takes both. The dynamics are a small network by default, and the cell is a GRU. The
 # noise in training keeps 270 series from being learned by heart.
@@ -63,10 +63,10 @@ print(f"ODE-RNN               {100 * accuracy:.1f} %")
 assert accuracy > max(linear, 0.9)
 
 # %% [markdown]
-# The ODE-RNN is ahead where so much is missing. That is not so everywhere. With all points there,
-# the linear classifier is ahead, and a recurrent network whose state just decays in the gaps is as
-# good as the ODE-RNN: [Time series](../time_series.md#series-that-were-measured) has both, with
-# other models and rates.
+# The ODE-RNN is ahead where so much is missing. That is not so everywhere. In a longer study,
+# [Series that were measured](../time_series.md#series-that-were-measured), the linear classifier is
+# ahead with all points there, and a recurrent network whose state just decays in the gaps is within
+# a point of the ODE-RNN.
 #
 # The state is known at every time, in the gaps, too. So the speaker can be told before the end:
 # the same layer returns all states with `return_sequences`.
