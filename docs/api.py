@@ -1,9 +1,13 @@
 """Write the API page from the packages, so that no public name can be missing."""
 
 import inspect
+import json
 import types
 
 MARK = "<!-- the public names -->"
+# Bases whose methods the public classes have, and methods that all have.
+BASES = ("Path",)
+CONFIG = ("get_config", "from_config")
 
 
 def on_page_markdown(markdown, **_):
@@ -35,23 +39,11 @@ def modules(package, name):
 
 
 def contents(module, name):
-    """Return the public classes and functions of a module, name -> object.
-
-    Bases that two of the classes share come first, under their own names, since they document
-    what the classes have in common.
-    """
+    """Return the public classes and functions of a module, name -> object."""
     values = {
         f"{name}.{key}": getattr(module, key) for key in sorted(public(module), key=str.lower)
     }
-    values = {key: x for key, x in values.items() if inspect.isclass(x) or inspect.isfunction(x)}
-    classes = [x for x in values.values() if inspect.isclass(x)]
-    bases = [base for x in classes for base in x.__bases__]
-    shared = {
-        f"{base.__module__}.{base.__qualname__}": base
-        for base in bases
-        if bases.count(base) > 1 and base.__module__.startswith("tfnode.") and base not in classes
-    }
-    return {**shared, **values}
+    return {key: x for key, x in values.items() if inspect.isclass(x) or inspect.isfunction(x)}
 
 
 def public(module):
@@ -71,4 +63,22 @@ def entry(name, value):
     """Return the directive of mkdocstrings for a name; it looks where the object is defined."""
     value = inspect.unwrap(value)
     found = f"{value.__module__}.{value.__qualname__}"
-    return f'<a id="{name}"></a>\n\n::: {found}\n    options: {{heading: {name}}}'
+    names = json.dumps(methods(value) if inspect.isclass(value) else [])
+    options = f"heading: {name}, members: {names}, inherited_members: {names}"
+    return f'<a id="{name}"></a>\n\n::: {found}\n    options: {{{options}}}'
+
+
+def methods(value):
+    """Return the documented methods of a class that are not Keras's, TensorFlow's or Python's."""
+    foreign = [base for base in value.__mro__ if not base.__module__.startswith("tfnode.")]
+    owners = [value, *(base for base in value.__bases__ if base.__name__ in BASES)]
+    return [
+        key
+        for owner in owners
+        for key, member in vars(owner).items()
+        if not key.startswith("_")
+        and key not in CONFIG
+        and callable(getattr(owner, key)) | isinstance(member, property)
+        and member.__doc__
+        and not any(hasattr(base, key) for base in foreign)
+    ]

@@ -10,6 +10,10 @@ import tempfile
 
 from mkdocs.structure.files import File
 
+# The picture of a card is this wide, in pixels.
+WIDTH = 480
+TABLE = re.compile(r"<!-- as a gallery -->\n((?:\|.*\n)+)")
+ROW = re.compile(r"^\| (.+) \| \[(.+)\]\((tutorials/\w+)\.py\) \|$", re.M)
 FOLDER = pathlib.Path(__file__).resolve().parent / "tutorials"
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.M)
 
@@ -21,12 +25,41 @@ def on_files(files, config):
         files.append(File.generated(config, f"tutorials/{path.stem}.md", content=text))
         for name, content in pictures.items():
             files.append(File.generated(config, f"tutorials/{name}", content=content))
+        last = thumbnail(list(pictures.values())[-1])
+        files.append(File.generated(config, f"tutorials/{path.stem}-small.png", content=last))
     return files
 
 
-def on_page_markdown(markdown, **_):
-    """Links to the scripts, as they are right on disk, become links to the pages."""
+def on_page_markdown(markdown, page=None, **_):
+    """Links to the scripts, as they are right on disk, become links to the pages.
+
+    A table of them after the comment `<!-- as a gallery -->` becomes cards with pictures.
+    """
+    if page is not None and page.file.src_uri.startswith("tutorials/"):
+        page.meta["hide"] = ["toc"]  # It would be empty, and the lines of code are long.
+    markdown = TABLE.sub(gallery, markdown)
     return re.sub(r"\]\(((?:\.\./)?tutorials/\w+)\.py\)", r"](\1.md)", markdown)
+
+
+def gallery(table):
+    """Return the cards for a table with what one wants to do, and the link to a tutorial."""
+    cards = [
+        f"-   [![{title}]({link}-small.png)]({link}.py)\n\n"
+        f"    [**{title}**]({link}.py)\n\n    {wish[0].upper()}{wish[1:]}\n"
+        for wish, title, link in ROW.findall(table[1])
+    ]
+    return "\n".join(['<div class="grid cards" markdown>\n', *cards, "</div>\n"])
+
+
+def thumbnail(picture):
+    """Return a small PNG of a PNG."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image, io.BytesIO() as file:
+        size = WIDTH, round(WIDTH * image.height / image.width)
+        small = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        small.quantize(128).save(file, "PNG", optimize=True)
+        return file.getvalue()
 
 
 @functools.cache

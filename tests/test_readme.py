@@ -63,12 +63,94 @@ def test_api_has_all_public_names():
     assert len(listed) == len(set(listed))
 
 
+def test_api_has_no_other_names():
+    """Each name can be had by the path that its heading shows; bases of layers are no names."""
+    page = _api_page()
+    text = page.sections()
+    headings = re.findall(r"options: {heading: ([\w.]+),", text)
+    assert len(headings) > 60
+    for heading in headings:
+        module, name = heading.split(".")[1:-1], heading.split(".")[-1]
+        assert name in page.public(getattr(tfnode, *module) if module else tfnode), heading
+    assert "SeriesRNN" not in text and "CountsPasses" not in text
+
+
+def test_sections_of_docstrings_on_the_api_page():
+    griffe = pytest.importorskip("griffe")
+    extensions = griffe.load_extensions(_page_module("docstrings").Sections)
+    package = griffe.load("tfnode", search_paths=[ROOT], extensions=extensions)
+    text = package["layers.ode_rnn.ODERNN"].docstring.value
+    assert "**Call arguments:**\n\n- **`values`** (`Any`) &ndash; `(batch, n, channels)`." in text
+    assert "**Input and output shape:**\n\n`(batch, n, channels)` to" in text
+    # A class without arguments of its own has those of its base, before its own reference.
+    text = package["solvers.methods.embedded.Tsit5"].docstring.value
+    assert text.startswith("Tsitouras") and "**Reference:** Tsitouras" in text
+    assert text.index("at_min_step:") < text.index("**Reference:**")
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://example.org/owner/tfnode.git",
+        "https://name:secret@example.org/owner/tfnode",
+        "git@example.org:owner/tfnode.git",
+        "ssh://git@example.org/owner/tfnode.git",
+    ],
+)
+def test_the_repository_of_a_remote(remote):
+    pytest.importorskip("latex2mathml")
+    found = _page_module("hooks").repository(remote)
+    assert found == ("https://example.org/owner/tfnode", "owner/tfnode")
+
+
+@pytest.mark.parametrize("remote", ["", "/home/me/tfnode", "../tfnode.git", "file:///tmp/tfnode"])
+def test_a_local_remote_is_no_repository(remote):
+    pytest.importorskip("latex2mathml")
+    assert _page_module("hooks").repository(remote) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("equation", "found"),
+    [
+        (r"a \sin x", '<mo lspace="0.17em" rspace="0.17em">sin</mo>'),
+        (r"a = \log(x)", '<mo lspace="0" rspace="0">log</mo>'),
+        (r"x \sim N", "<mo>&#x0223C;</mo>"),
+        (r"\dot h", '<mover accent="true"><mi>h</mi>'),
+        (r"a = -b", '<mo form="prefix">&#x02212;</mo>'),
+    ],
+)
+def test_equations_have_the_spaces_of_tex(equation, found):
+    pytest.importorskip("latex2mathml")
+    page = _page_module("hooks").on_page_content(
+        rf'<span class="arithmatex">\({equation}\)</span>', None
+    )
+    assert found in page
+
+
 def _api_page():
     """Return the module that writes the API page."""
-    spec = importlib.util.spec_from_file_location("api_page", ROOT / "docs" / "api.py")
+    return _page_module("api")
+
+
+def _page_module(name):
+    """Return a module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"page_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_page_has_one_name():
+    """The navigation, the heading of the page and the links of the overview call it the same."""
+    names = re.findall(r"^ +- (.+): (\S+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    headings = {"Overview": "tfnode"}
+    for name, page in names:
+        path = ROOT / "docs" / page
+        text = path.with_suffix(".md" if path.with_suffix(".md").exists() else ".py").read_text()
+        heading = re.search(r"^(?:# )?# ([^%].*)$", text, re.M)[1]
+        assert heading == headings.get(name, name)
+    links = re.findall(r"\[(.+?)\]\(([\w/]+)\.(?:md|py)\)", TEXTS["docs/index.md"])
+    assert len(links) > 10 and set(links) <= set(names)
 
 
 @pages

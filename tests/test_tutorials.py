@@ -1,9 +1,12 @@
 """The tutorials run, and their pages have what they print and draw."""
 
 import importlib.util
+import io
 import pathlib
+import re
 
 import pytest
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
@@ -41,10 +44,37 @@ def test_links_lead_to_the_pages(notebooks):
     assert found == "[a](tutorials/cnn.md) [b](../tutorials/cnn.md) [c](cnn.py)"
 
 
+def test_a_table_becomes_a_gallery(notebooks):
+    table = "| you want to | tutorial |\n| --- | --- |\n| draw it | [Draw](tutorials/draw.py) |\n"
+    found = notebooks.on_page_markdown(f"<!-- as a gallery -->\n{table}\nThen.\n")
+    assert "[![Draw](tutorials/draw-small.png)](tutorials/draw.md)" in found
+    assert "[**Draw**](tutorials/draw.md)\n\n    Draw it\n" in found
+    assert found.endswith("</div>\n\nThen.\n") and "|" not in found
+    assert notebooks.on_page_markdown(table) == table.replace(".py", ".md")
+
+
+def test_all_tutorials_are_in_the_navigation_and_the_gallery():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    start = (ROOT / "docs" / "getting_started.md").read_text()
+    for path in SCRIPTS:
+        title = re.search(r"^# # (.*)$", path.read_text(encoding="utf-8"), re.M)[1]
+        assert f"- {title}: tutorials/{path.stem}.md\n" in navigation
+        assert f"[{title}](tutorials/{path.name}) |\n" in start
+
+
+def test_the_picture_of_a_card_is_small(notebooks):
+    with io.BytesIO() as file:
+        Image.effect_noise((1040, 520), 50).save(file, "PNG")
+        small = notebooks.thumbnail(file.getvalue())
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.format == "PNG" and image.size == (480, 240)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_tutorial(path, notebooks):
     """Their own assertions say whether the results are right."""
-    text, _ = notebooks.page(path.stem, path.read_text(encoding="utf-8"))
+    text, pictures = notebooks.page(path.stem, path.read_text(encoding="utf-8"))
     assert text.startswith("# ")
     assert 'title="prints"' in text
+    assert pictures

@@ -11,6 +11,7 @@
 import json
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
@@ -52,6 +53,12 @@ served = tf.saved_model.load("serving/digits/1")
 answer = served.serve(images).numpy()
 np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
 print("digits:", answer.argmax(axis=1), "are", digits.y_test[:8])
+
+# %%
+figure, axes = plt.subplots(1, 8, figsize=(8, 1.4), layout="constrained")
+for axis, image, digit in zip(axes, images, answer.argmax(axis=1)):
+    axis.imshow(image[..., 0], cmap="gray_r")
+    axis.set(title=f"served: {digit}", xticks=[], yticks=[])
 
 # %% [markdown]
 # A request to TensorFlow Serving is JSON, and so is its response:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from run_results import RECORD
 import tfnode
 from tfnode import callbacks, data
 from tfnode.files import history
-from tfnode.lab import build, epoch_lines, experiment, pictures, run, summary
+from tfnode.lab import build, config_file, epoch_lines, experiment, pictures, run, summary
 from tfnode.lab.config_file import override
 from tfnode.lab.settings import Settings
 from tfnode.runs import files, report, run_dir
@@ -406,6 +407,19 @@ def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, ca
     record = files.read_json(tmp_path / "run" / "config.json")
     assert record["settings"]["dataset"] == "auto"
     assert record["dataset"]["name"] == "digits"
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_only_the_published_config_means_its_coarse_adjoint(few, tmp_path, coarse):
+    config = config_file.load_settings(config_file.FOLDER / "ode.py")
+    assert config.coarse_adjoint and not Settings.read(_config().to_dict()).coarse_adjoint
+    config = Settings.read(override(config.to_dict(), {"epochs": 1, "coarse_adjoint": coarse}))
+    config.model.filters = 8
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _run(few, config, log_dir=tmp_path / "run")
+    found = {issubclass(w.category, RuntimeWarning) and "misses" in str(w.message) for w in caught}
+    assert (True in found) is not coarse
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ class Checkpoint(Gradient):
     Derivatives* (2008), chapter 12, for checkpoints.
     """
 
-    def __init__(self, max_states=128):
+    def __init__(self, max_states: int = 128):
         wanted = "an even int of at least 2: the most states that are kept"
         self.max_states = checks.integer("max_states", max_states, 2, wanted)
         if self.max_states % 2:

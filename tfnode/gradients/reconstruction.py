@@ -12,6 +12,10 @@ from tfnode.solvers.failure import asserted, compiled_by_xla
 LARGEST_RELATIVE_DISTANCE = 0.1
 
 
+class CoarseAdjointWarning(RuntimeWarning):
+    """A warning that the backward solve by fixed steps misses the states by more than that."""
+
+
 class ReconstructionCheck:
     """Compares states that were integrated backward with the stored ones.
 
@@ -85,7 +89,7 @@ class ReconstructionCheck:
                 "tenth of them, and is itself no better. Use more steps, or "
                 "gradient='checkpoint', which is exact. `tfnode.callbacks.SolverStats` shows the "
                 "`reconstruction_error`.",
-                RuntimeWarning,
+                CoarseAdjointWarning,
                 stacklevel=1,
             )
 

@@ -17,7 +17,7 @@ class Hermite(Path):
     observation is the backward difference, `m_{k-1}`. The first piece is a straight line. A piece
     depends on the observations up to its end and on none that comes later: it is causal.
 
-    See `Path` for the arguments and shapes.
+    The arguments and shapes are those of all paths.
 
     Example:
     ```python

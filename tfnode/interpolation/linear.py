@@ -15,7 +15,7 @@ class Linear(Path):
     from `t_k` to `t_{k+1}`, the times at which the channel was observed. The derivative jumps
     there: give `knots` to the solver as times on which a step ends.
 
-    See `Path` for the arguments and shapes.
+    The arguments and shapes are those of all paths.
 
     Example:
     ```python

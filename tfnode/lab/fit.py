@@ -1,5 +1,8 @@
 """`fit` of a run: its batches and its callbacks."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -8,6 +11,7 @@ import tensorflow as tf
 from tfnode import callbacks, data
 from tfnode.files import plots
 from tfnode.files.history import SCORES, best_row
+from tfnode.gradients.reconstruction import CoarseAdjointWarning
 from tfnode.lab import devices, multi_worker
 from tfnode.lab.epoch_lines import EpochLines
 from tfnode.lab.interruption import Interruption
@@ -64,7 +68,11 @@ def fit(run: "Run") -> None:
         EpochLines(run.dataset.score, "test" if run.test is None else "validation"),
     ]
     try:
-        with multi_worker.mended(model, run.strategy), interruption.listening():
+        with (
+            multi_worker.mended(model, run.strategy),
+            interruption.listening(),
+            _known_to_be_coarse(settings.coarse_adjoint),
+        ):
             model.fit(
                 devices.distribute(
                     run.strategy, batches(epoch).skip(run.step_backup.step), training=True
@@ -89,6 +97,15 @@ def fit(run: "Run") -> None:
         if diverged is None:
             raise
         raise diverged from error
+
+
+@contextlib.contextmanager
+def _known_to_be_coarse(known: bool) -> Iterator[None]:
+    """Leave out the warning of a coarse adjoint where the settings say that they mean it."""
+    with warnings.catch_warnings():
+        if known:
+            warnings.simplefilter("ignore", CoarseAdjointWarning)
+        yield
 
 
 def test_batches(run: "Run", dataset: data.Dataset) -> tuple[Any, int]:

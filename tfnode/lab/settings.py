@@ -80,6 +80,9 @@ class Settings(Section):
     deterministic: bool = Field(False, description="Bit-identical repeats, slower.")
     # XLA makes convolutions slower on CPUs, and small matrices several times faster.
     jit_compile: bool = Field(False, description="Whether XLA compiles the training.")
+    coarse_adjoint: bool = Field(
+        False, description="Whether fixed steps are meant to be coarse for the adjoint: no warning."
+    )
     model: ModelSettings = Field(ModelSettings(name=""), description="Settings of the model.")
     data: SpiralsSettings | SeriesSettings | None = Field(
         None, description="Settings of the data set."

@@ -54,7 +54,8 @@ class Embedded(RungeKutta):
     outside the interval. States at times between are the method's dense output; a method
     without one lands on every time. Quadratures have no part in the error.
 
-    With `num_steps` or `step_size` the steps are fixed instead, as in `Explicit`.
+    With `num_steps` or `step_size` the steps are fixed instead: each interval is cut into
+    equal ones.
 
     A solve that fails (budget of steps spent, step below the resolution of time, state or
     derivative not finite) raises `tf.errors.InvalidArgumentError` with the time reached,
