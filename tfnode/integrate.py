@@ -14,6 +14,13 @@ from tfnode.problem.field.calls import converted
 from tfnode.problem.times import at_last_times, clocks, rank, stacked, times_tensor
 from tfnode.solvers.foreign import drivable
 
+# What other libraries call so.
+_ELSEWHERE = {
+    "args": "Parameters of the dynamics are what `func` closes over, or the weights of a layer.",
+    "context": "A context is an argument of `tfnode.ODEBlock`. Here `func` closes over it.",
+    "method": "The method is the argument `solver`.",
+}
+
 
 def odeint(
     func: Callable,
@@ -87,6 +94,8 @@ def odeint(
     Reference: Chen, Rubanova, Bettencourt, Duvenaud, *Neural Ordinary Differential
     Equations* (2018).
     """
+    for name in options.keys() & _ELSEWHERE.keys():
+        raise ValueError(f"{_ELSEWHERE[name]} Received: {name}={options[name]!r}")
     solver = solvers.for_solve(solver, **options)
     gradient = gradients.get(gradient, solver)
     options = {"independent": independent, "step_times": step_times}

@@ -622,3 +622,26 @@ def test_symbolic_shape_with_times_of_a_call(make):
     assert outputs.shape == (None, 5, 2)
     model = keras.Model(inputs, keras.layers.Flatten()(outputs))
     assert model(np.ones((3, 2), "float32")).shape == (3, 10)
+
+
+def a_function(t, y):
+    return -y
+
+
+@pytest.mark.parametrize("times", [[0.0, 5.0], [[0.0, 5.0], [0.0, 6.0]]])
+def test_a_step_that_nobody_chose_is_said_where_times_are_given(times):
+    x, times = tf.ones([2, 1]), tf.constant(times)
+    with pytest.warns(UserWarning, match="'rk4' takes one step from each time to the next"):
+        tfnode.ODEBlock(a_function)(x, times=times)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tfnode.ODEBlock(a_function)(x)
+        for options in ({"solver": "dopri5"}, {"num_steps": 4}, {"solver": tfnode.solvers.RK4()}):
+            tfnode.ODEBlock(a_function, **options)(x, times=times)
+
+
+def test_a_function_that_a_saved_model_would_not_find_is_said(tmp_path):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, tfnode.ODEBlock(a_function)(inputs))
+    with pytest.warns(UserWarning, match="register_keras_serializable"):
+        model.save(tmp_path / "model.keras")

@@ -53,3 +53,11 @@ def test_what_is_no_padding():
         block()(X, times=PADDED, times_mask=MASK[:, ::-1])
     with pytest.raises(ValueError, match="needs times of shape"):
         block()(X, times=PADDED[0], times_mask=MASK)
+
+
+def test_a_mask_of_another_shape():
+    block = tfnode.ODEBlock(lambda t, y: -y, solver="dopri5")
+    with pytest.raises(
+        ValueError, match=r"their shape.*times of shape \(2, 3\), mask of shape \(2, 2"
+    ):
+        block(tf.ones([2, 1]), times=tf.zeros([2, 3]), times_mask=tf.ones([2, 2], tf.bool))

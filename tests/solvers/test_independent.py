@@ -469,3 +469,30 @@ def test_no_event_without_a_last_time():
         tfnode.odeint_event(falling, tf.zeros([1, 2]), 0.0, lambda t, y: y, t1=1.0)
     with pytest.raises(ValueError, match=r"direction.*Received"):
         tfnode.odeint_event(falling, tf.zeros([1, 2]), 0.0, lambda t, y: y, direction=2)
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        ([[0.0, 1.0, 2.0], [0.0, 1.0]], TypeError, "rows of one length.*repeats its last"),
+        (tf.ragged.constant([[0.0, 1.0], [0.0]]), TypeError, "rows of one length"),
+    ],
+)
+def test_rows_of_different_lengths(times, error, message):
+    with pytest.raises(error, match=message):
+        tfnode.odeint(decay, tf.ones([2, 1]), times)
+
+
+def test_a_derivative_of_another_shape_at_own_times():
+    """The trace for batches of any size cannot tell the two axes apart."""
+    with pytest.raises(
+        ValueError, match=r"derivative of shape \(2, 4\) for a state of shape \(4, 2"
+    ):
+        tfnode.odeint(lambda t, y: tf.transpose(y), tf.constant(Y0), TIMES)
+
+
+@pytest.mark.parametrize("option", [{"args": (1.0,)}, {"context": 1.0}, {"method": "rk4"}])
+def test_arguments_of_other_libraries(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"func|solver.*Received: {name}="):
+        tfnode.odeint(decay, tf.constant(Y0), TIMES, **option)

@@ -53,6 +53,12 @@ def solve(
                 f"`{name}` must be a scalar, or of shape (batch,). "
                 f"Received: {name} of shape {value.shape}"
             )
+        size = tf.get_static_value(batch)
+        if value.shape.rank == 1 and size is not None and value.shape[0] not in (None, 1, size[0]):
+            raise ValueError(
+                f"`{name}` must be a scalar, or have one time for each sample. "
+                f"Received: {name} of shape {value.shape} for {size[0]} samples"
+            )
         return tf.broadcast_to(value, batch)
 
     sign = -1.0 if reverse_time else 1.0

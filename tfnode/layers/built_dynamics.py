@@ -1,5 +1,6 @@
 """The dynamics of an `ODEBlock`: their layers built, and the variables that they read found."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,6 +68,21 @@ def refuse_activity_regularizers(dynamics: keras.layers.Layer) -> None:
                 f"`tfnode.regularizers` for the path. Received: {layer.name} with "
                 f"activity_regularizer={layer.activity_regularizer}"
             )
+
+
+def warn_of_unregistered(dynamics: Callable) -> None:
+    """Warn of a function that a saved model could not find again."""
+    name = getattr(dynamics, "__name__", "<lambda>")
+    if isinstance(dynamics, keras.layers.Layer) or name == "<lambda>":
+        return  # Keras warns of a lambda itself.
+    if keras.saving.get_registered_name(dynamics) == name:
+        warnings.warn(
+            f"The dynamics {name!r} are a function that Keras does not know by name, so that a "
+            "saved model cannot be loaded. Put `@keras.saving.register_keras_serializable()` above "
+            "the function.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def closed_over(

@@ -12,7 +12,7 @@ from tfnode import gradients, solvers
 from tfnode import regularizers as path_regularizers
 from tfnode.gradients.inference import converter
 from tfnode.integrate import solve
-from tfnode.layers.built_dynamics import build_layer, closed_over, symbols
+from tfnode.layers.built_dynamics import build_layer, closed_over, symbols, warn_of_unregistered
 from tfnode.layers.portable import exported
 from tfnode.layers.precision import autocast, cast
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
@@ -35,9 +35,8 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
             plain callable reads become weights of the block.
         solver: A name, config or instance: see `tfnode.solvers`. A name of a fixed-step solver
             without steps takes one step from each of the times to the next. The default is one
-            step of RK4: a residual block of four evaluations, whose gradient is exact. It says
-            nothing of its error. Where the times are not the default ones, their unit means
-            something, so there the name without steps is a warning.
+            step of RK4: a residual block of four evaluations, whose gradient is exact. Nothing
+            controls its error, so with other times than the default ones it is a warning.
         gradient: A name, config or instance: see `tfnode.gradients`. `None` is the exact
             gradient, as in `tfnode.odeint`.
         times: At least two numbers, strictly increasing or decreasing.
@@ -110,16 +109,13 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         self.dynamics = dynamics
         self._context_dtypes: tuple = ()
         self.times = numbers_in_order(times)
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
+        options |= {"num_steps": num_steps, "step_size": step_size}
+        self.solver = solvers.get(solver, **options)
         # Over the unit of time of the layer's own, one step is a choice that the docstring tells.
-        get = solvers.get if self.times == (0.0, 1.0) else solvers.for_solve
-        self.solver = get(
-            solver,
-            rtol=rtol,
-            atol=atol,
-            max_steps=max_steps,
-            num_steps=num_steps,
-            step_size=step_size,
-        )
+        self._single_steps = solvers.nobody_chose_steps(solver, **options)
+        if self._single_steps and self.times != (0.0, 1.0):
+            solvers.warn_of_single_steps(self.solver, stacklevel=3)
         self.gradient = gradients.get(gradient, self.solver)
         self.gradient.check(self.solver)
         self.return_sequences = return_sequences
@@ -178,7 +174,10 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
             seeds = self.seed_generator if self._noisy else None
             noise = None if seeds is None else path_regularizers.draw_noise(inputs, seeds)
             integrand = path_regularizers.integrand(self._active, noise)
-        times = self.times if times is None else times
+        if times is None:
+            times = self.times
+        elif self._single_steps:
+            solvers.warn_of_single_steps(self.solver)
         outputs = self._solve(self.dynamics, inputs, times, training, integrand, context)
         if self.return_sequences:
             outputs = tf.nest.map_structure(
@@ -243,6 +242,7 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         )
 
     def get_config(self) -> dict:
+        warn_of_unregistered(self.dynamics)
         return {
             **super().get_config(),
             "dynamics": keras.saving.serialize_keras_object(self.dynamics),

@@ -215,13 +215,12 @@ class Problem:
         if compiled_by_xla():
             self.vector_field = traced(static)
         else:
+            size = tf.shape(self.y0[0])[0] if static is None else static
             try:
                 self.vector_field = traced(None)
+                self.drop = self.vector_field.takes_parts(size)
             except (TypeError, ValueError, tf.errors.OpError):
                 self.vector_field = traced(static)
-            else:
-                size = tf.shape(self.y0[0])[0] if static is None else static
-                self.drop = self.vector_field.takes_parts(size)
         if self.vector_field.updates:
             raise ValueError(
                 "Independent samples need dynamics that treat every sample by itself. These update "

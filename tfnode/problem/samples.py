@@ -32,12 +32,13 @@ def by_sample(
             )
     for x in (*y0, *context):
         if not batch.is_compatible_with(x.shape[:1]):
+            own = f"t of shape {times.shape}, " if times.shape.rank == 2 else ""
             raise ValueError(
                 "Independent samples need the same number of rows in every tensor of the state, "
                 "in times `t` of shape (batch, n) and in every tensor of the context that is not "
                 "a scalar. What all samples share belongs into the dynamics. "
-                f"Received: t of shape {times.shape}, y0 of shapes {[y.shape for y in y0]}, "
-                f"context of shapes {[x.shape for x in context]}"
+                f"Received: {own}y0 of shapes {[tuple(y.shape) for y in y0]}, "
+                f"context of shapes {[tuple(x.shape) for x in context]}"
             )
         batch = batch.merge_with(x.shape[:1])
     if times.shape.rank == 1:

@@ -18,6 +18,8 @@ _NO_LENGTH = (
 
 def rank(t: Any) -> int | None:
     """Return the rank of the times, a tensor or anything that NumPy takes."""
+    if _is_ragged(t):
+        return 2
     return t.shape.rank if tf.is_tensor(t) else np.ndim(t)
 
 
@@ -56,6 +58,11 @@ def without_padding(times: Any, mask: Any) -> tf.Tensor:
             f"{times if times is None else tuple(times.shape)}"
         )
     times, mask = tf.convert_to_tensor(times), tf.cast(mask, tf.bool)
+    if not mask.shape.is_compatible_with(times.shape):
+        raise ValueError(
+            "A mask of times has their shape, and the first time is among them. "
+            f"Received: times of shape {times.shape}, mask of shape {mask.shape}"
+        )
     count = tf.math.count_nonzero(mask, 1, keepdims=True, dtype=tf.int32)
     place = tf.range(tf.shape(times)[1])
     times = checked(
@@ -166,6 +173,11 @@ def at_last_times(states: list, times: tf.Tensor) -> list:
 
 def given_times(t: Any, name: str = "t") -> tf.Tensor:
     """Return the times as a float tensor in its own dtype, or raise `TypeError`."""
+    if isinstance(t, tf.RaggedTensor) or (not tf.is_tensor(t) and _is_ragged(t)):
+        raise TypeError(
+            f"The times `{name}` must be rows of one length. A row that ends early repeats its "
+            f"last time: its state stays there. Received: {name}={t}"
+        )
     try:
         # Lists are float32 to TensorFlow, which loses digits.
         given = tf.convert_to_tensor(t if tf.is_tensor(t) else _numbers(t))
@@ -178,6 +190,12 @@ def given_times(t: Any, name: str = "t") -> tf.Tensor:
     if not given.dtype.is_floating:
         raise TypeError(f"The times `{name}` must be floats. Received: dtype={given.dtype.name}")
     return given
+
+
+def _is_ragged(t: Any) -> bool:
+    """Return whether a list holds rows of different lengths."""
+    rows = isinstance(t, (list, tuple)) and all(isinstance(x, (list, tuple, np.ndarray)) for x in t)
+    return rows and len({len(x) for x in t}) > 1
 
 
 def _numbers(t: Any) -> np.ndarray:

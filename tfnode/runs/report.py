@@ -45,7 +45,8 @@ def write_report(runs: Sequence[Path], out: Path) -> list[pathlib.Path]:
     for label, run in zip(_labels(runs), runs):
         folder = pathlib.Path(run)
         if not folder.is_dir():
-            raise RunError(f"Expected a run directory. Received: {run}")
+            missing = "" if folder.exists() else ", which does not exist"
+            raise RunError(f"Expected a run directory. Received: {run}{missing}")
         histories[label] = read_history(folder / HISTORY)
         if not histories[label]:
             raise RunError(f"{folder / HISTORY} holds no epoch yet: train for one first.")

@@ -92,16 +92,29 @@ def for_solve(identifier: Any, *, stacklevel: int = 3, **options: Any) -> Any:
         stacklevel: As in `warnings.warn`. The default shows the line that called the caller.
     """
     solver = get(identifier, **options)
-    chosen = options.get("num_steps") is not None or options.get("step_size") is not None
-    if isinstance(identifier, str) and identifier.lower() in FIXED_STEP and not chosen:
-        warnings.warn(
-            f"The solver {identifier!r} takes one step from each time to the next, and nothing "
-            "controls its error. Choose num_steps=, or step_size=, or a solver that controls "
-            f'its error, such as "dopri5". {type(solver).__name__}() chooses one step.',
-            UserWarning,
-            stacklevel=stacklevel,
-        )
+    if nobody_chose_steps(identifier, **options):
+        warn_of_single_steps(solver, stacklevel + 1)
     return solver
+
+
+def nobody_chose_steps(
+    identifier: Any, *, num_steps: int | None = None, step_size: float | None = None, **_: Any
+) -> bool:
+    """Return whether a solver of fixed steps is named without their number."""
+    named = isinstance(identifier, str) and identifier.lower() in FIXED_STEP
+    return named and num_steps is None and step_size is None
+
+
+def warn_of_single_steps(solver: Any, stacklevel: int = 2) -> None:
+    """Warn that nothing controls the error of a solver."""
+    name = type(solver).__name__
+    warnings.warn(
+        f"The solver {name.lower()!r} takes one step from each time to the next, and nothing "
+        "controls its error. Choose num_steps=, or step_size=, or a solver that controls "
+        f'its error, such as "dopri5". {name}() chooses one step.',
+        UserWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def serialize(solver: Any) -> dict:

@@ -35,7 +35,7 @@ class End(NamedTuple):
 
     Attributes:
         failed: Whether the solve failed, a boolean scalar; or one for each sample.
-        reasons: `(reason, whether it is this one)` pairs.
+        reasons: `(reason and what to do, whether it is this one)` pairs.
         facts: Where it failed: names, each before its value, which is like `failed`.
         stats: The `Stats`.
         step: The size with which another solve would go on, if the controller chooses it.
@@ -65,7 +65,6 @@ class Pace(abc.ABC):
         straight: Whether each leg is exactly one step.
         most: The most steps in a leg, or `None` where nobody knows.
         total: The most steps in the solve, or `None` where nobody knows.
-        advice: What to do about a solve that failed.
     """
 
     solve: Solve
@@ -74,7 +73,6 @@ class Pace(abc.ABC):
     straight: bool
     most: int | None
     total: int | None
-    advice: str
 
     @abc.abstractmethod
     def start(self, y: State, q: State) -> Any:

@@ -17,6 +17,13 @@ from tfnode.solvers.trajectory import Stats, Steps
 if TYPE_CHECKING:
     from tfnode.solvers.error_control import ErrorControl
 
+# What to do about a solve that failed.
+_LOOK = "Look for NaN in `y0`, and in what the dynamics read."
+_TRY = (
+    "Try looser tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
+    "check the dynamics for NaN."
+)
+
 
 class ErrorPace(Pace):
     """The steps of one solve by `ErrorControl`: a single leg, in which times are passed.
@@ -25,10 +32,6 @@ class ErrorPace(Pace):
     """
 
     legs, lands, straight = 1, False, False
-    advice = (
-        "Try looser tolerances, a larger `max_steps`, float64, or a solver for stiff problems, and "
-        "check the dynamics for NaN."
-    )
 
     def __init__(self, control: "ErrorControl", solve: Solve):
         self.control, self.solve, times = control, solve, solve.times
@@ -195,13 +198,14 @@ class ErrorPace(Pace):
         start &= ~finite([*now.y, *now.derivative[0]], samples=now.t.shape.rank == 1)
         not_finite = ~start & tf.math.is_nan(now.h)
         too_small = ~start & tf.equal(now.h, 0.0)
+        beyond = "the state or its derivative is not finite beyond the time reached"
         return End(
             tf.not_equal(now.t, self.last()),
             [
-                ("`y0` or its derivative is not finite already", start),
-                ("the state or its derivative is not finite beyond the time reached", not_finite),
-                (self.shortest, too_small),
-                ("the budget of steps is spent", ~(start | not_finite | too_small)),
+                (f"`y0` or its derivative is not finite already. {_LOOK}", start),
+                (f"{beyond}. {_TRY}", not_finite),
+                (f"{self.shortest}. {_TRY}", too_small),
+                (f"the budget of steps is spent. {_TRY}", ~(start | not_finite | too_small)),
             ],
             facts,
             Stats(evaluations, now.accepted, now.rejected),

@@ -81,14 +81,13 @@ def checked(results: Any, failed: tf.Tensor, message: str, *facts: Any, summariz
         return tf.nest.map_structure(lambda x: nan_where(failed, x), results)
 
 
-def raised(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: list) -> list:
+def raised(title: str, failed: tf.Tensor, reasons: list, facts: list) -> list:
     """Return what raises the error of a failed solve, for `tf.control_dependencies`.
 
     Args:
         title: The beginning of the message.
         failed: Whether the solve failed: a boolean scalar, or one for each sample.
-        reasons: `(reason, whether it is this one)` pairs, the latter like `failed`.
-        advice: What to do.
+        reasons: `(reason and what to do, whether it is this one)` pairs, the latter like `failed`.
         facts: Names, each before its value, which is like `failed`.
     """
 
@@ -101,7 +100,7 @@ def raised(title: str, failed: tf.Tensor, reasons: list, advice: str, facts: lis
                 told = ["failed samples =", tf.math.count_nonzero(failed), "of =", tf.size(failed)]
                 told += ["those with this reason =", tf.size(here), "by index =", here]
                 told += [tf.gather(x, here) if tf.is_tensor(x) else x for x in facts]
-            message = f"{title}: {reason}. {advice} Received:"
+            message = f"{title}: {reason} Received:"
             checks += asserted(~tf.reduce_any(found), [message, *told], 5)
         with tf.control_dependencies(checks):
             return tf.constant(True)

@@ -57,10 +57,6 @@ class FixedPace(Pace):
     """The steps of one solve by `FixedSteps`: each interval of the times is a leg."""
 
     lands = True
-    advice = (
-        "Try more steps, float64, or a solver that chooses its steps, and check the initial state "
-        "and the dynamics for NaN."
-    )
 
     def __init__(self, control: "FixedSteps", solve: Solve):
         self.control, self.solve, times = control, solve, solve.times
@@ -158,6 +154,10 @@ class FixedPace(Pace):
     def reasons(sound: tf.Tensor) -> list:
         """Return the reasons for a failure, as in `End`; `sound` says whether `y0` is finite."""
         return [
-            ("`y0` is not finite already", ~sound),
-            ("the state or its derivative is not finite", sound),
+            ("`y0` is not finite already. Look for NaN before the solve.", ~sound),
+            (
+                "the state or its derivative is not finite. Try more steps, float64, or a solver "
+                "that chooses its steps, and check the dynamics for NaN.",
+                sound,
+            ),
         ]

@@ -75,7 +75,7 @@ def walk(
     before = []
     if on_failure == "raise" and not compiled_by_xla():
         title = f"{name} failed{caller.during}"
-        before = raised(title, end.failed, end.reasons, pace.advice, end.facts)
+        before = raised(title, end.failed, end.reasons, end.facts)
     with tf.control_dependencies(before):
         states, q = tf.nest.map_structure(
             tf.identity, [now.y if solve.final_only else pace.stacked(arrays), now.q]

@@ -112,14 +112,18 @@ class VectorField:
     def takes_parts(self, size: Any) -> Any:
         """Return whether the field takes some of the samples as it takes the batch.
 
-        It does not where it draws random numbers, where it reads a tensor that is as long as the
-        batch and no variable, nor where it cannot be traced with a batch of another size.
+        It does not where it draws random numbers, nor where it reads a tensor that is as long as
+        the batch and no variable.
 
         Args:
             size: Of the batch, an int or an int32 scalar.
 
         Returns:
             A boolean, or a boolean scalar where a size is known only at run time.
+
+        Raises:
+            TypeError, ValueError, tf.errors.OpError: If the field cannot be traced with a batch of
+                another size.
         """
         variables = {id(value) for value in self._values}
         found = [x for x in self.reads[self._own :] if id(x) not in variables]
@@ -131,10 +135,7 @@ class VectorField:
         largest = max([x.shape[0] or 0 for x in self.reads if x.shape.rank] + known + [1])
         if self.seeds or (not tf.is_tensor(size) and size in known[:-1]):
             return False
-        try:
-            self._trace_again(largest + 1)
-        except (TypeError, ValueError, tf.errors.OpError):
-            return False
+        self._trace_again(largest + 1)
         dynamic = [x for x in sizes if tf.is_tensor(x) or tf.is_tensor(size)]
         return tf.reduce_all([tf.not_equal(x, size) for x in dynamic]) if dynamic else True
 
