@@ -219,3 +219,32 @@ def test_a_steady_state_of_each_sample():
     np.testing.assert_allclose(event.times, log / rates.numpy(), rtol=1e-8)
     by_rate = (1.0 - log) / rates.numpy() ** 2
     np.testing.assert_allclose(tape.gradient(total, rates), by_rate, rtol=1e-7)
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "adjoint", "backprop"])
+def test_the_last_time_of_a_sample_without_an_event_has_its_gradient(gradient):
+    """The third ball is in the air at `t1`: `h = 30 - 9.81 (t1 - t0)^2 / 2`."""
+    y0 = tf.constant([[1.0, 0.0], [2.0, 0.0], [30.0, 0.0]], tf.float64)
+    t0, t1 = tf.zeros(3, tf.float64), tf.ones(3, tf.float64)
+
+    def falling(t, y):
+        return tf.stack([y[:, 1], -9.81 * tf.ones_like(t)], 1)
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([t0, t1])
+        event = tfnode.odeint_event(
+            falling, y0, t0, lambda t, y: y[:, 0], independent=True, t1=t1, gradient=gradient
+        )
+        height = event.states[-1][:, 0]
+    np.testing.assert_allclose(tape.gradient(event.times, t0), [1.0, 1.0, 0.0], atol=1e-9)
+    np.testing.assert_allclose(tape.gradient(event.times, t1), [0.0, 0.0, 1.0], atol=1e-9)
+    np.testing.assert_allclose(tape.gradient(height, t0), [0.0, 0.0, 9.81], atol=1e-6)
+    np.testing.assert_allclose(tape.gradient(height, t1), [0.0, 0.0, -9.81], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4, 0), ()])
+def test_event_functions_that_are_not_of_the_samples(shape):
+    with pytest.raises(ValueError, match="of shape .batch,. or .batch, k.*Received"):
+        tfnode.odeint_event(
+            lambda t, y: -y, tf.ones([4, 2]), 0.0, lambda t, y: tf.zeros(shape), independent=True
+        )

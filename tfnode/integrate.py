@@ -72,7 +72,8 @@ def odeint(
     Where the samples are independent, the dynamics must treat each by itself, and an evaluation
     leaves out those that are done: `batch` in `func` is the number of the others. All take part
     under XLA; where the dynamics draw random numbers; where they read a tensor or an array, but
-    no variable, whose first axis is as long as the batch; and where they cannot be traced with a
+    no variable, whose first axis is as long as the batch; where they count the samples, as by
+    `tf.range(tf.shape(y)[0])`, or call Python; and where they cannot be traced with a
     batch of another size, as with a variable that has a row for each sample.
 
     Raises:

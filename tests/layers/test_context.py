@@ -166,3 +166,33 @@ def test_each_sample_has_its_own_times():
     np.testing.assert_allclose(tape.gradient(y, rates), by_rate, rtol=1e-7)
     x, t, c = keras.Input((1,)), keras.Input((3,), dtype="float64"), keras.Input((1,))
     assert block(x, times=t, context=c).shape == (None, 3, 1)
+
+
+@keras.saving.register_keras_serializable("tests")
+def one_of_three(t, y, kind):
+    return -tf.gather(tf.constant([1.0, 2.0, 3.0]), kind)[:, tf.newaxis] * y
+
+
+def test_integers_of_plain_dynamics_are_saved_and_loaded(tmp_path):
+    """Keras tells a layer that is loaded the shapes of its context alone."""
+    x, kind, times = keras.Input((1,)), keras.Input((), dtype="int32"), keras.Input((2,))
+    y = tfnode.ODEBlock(one_of_three, "dopri5")(x, times=times, context=kind)
+    model = keras.Model([x, kind, times], y)
+    inputs = np.ones((2, 1)), np.array([0, 2]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    found = model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(found[:, 0], np.exp([-1.0, -3.0]), rtol=1e-2)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras").predict(inputs, verbose=0)
+    np.testing.assert_array_equal(again, found)
+
+
+def test_numbers_are_a_context():
+    block = tfnode.ODEBlock(lambda t, y, c: -c["rate"] * c["factor"] * y, solver=TIGHT)
+    y = block(X, context={"rate": 0.5, "factor": 2.0})
+    np.testing.assert_allclose(y, X * np.exp(-1.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("context", [{}, (), {"a": None}, tf.ragged.constant([[1.0], [2.0, 3.0]])])
+def test_what_is_no_context(context):
+    with pytest.raises(ValueError, match="`context` must.*Received: context"):
+        tfnode.ODEBlock(decay, solver=TIGHT)(X, context=context)

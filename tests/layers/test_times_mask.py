@@ -61,3 +61,12 @@ def test_a_mask_of_another_shape():
         ValueError, match=r"their shape.*times of shape \(2, 3\), mask of shape \(2, 2"
     ):
         block(tf.ones([2, 1]), times=tf.zeros([2, 3]), times_mask=tf.ones([2, 2], tf.bool))
+
+
+@pytest.mark.parametrize("padding", [-1.0, np.nan])
+def test_a_row_without_a_valid_time_stays(padding):
+    times = tf.constant([[0.0, 1.0, 2.0], [padding] * 3])
+    mask = tf.constant([[True, True, True], [False] * 3])
+    block = tfnode.ODEBlock(lambda t, y: -y, solver="dopri5", rtol=1e-6, atol=1e-8)
+    y = block(tf.ones([2, 1]), times=times, times_mask=mask)
+    np.testing.assert_allclose(y, [[np.exp(-2.0)], [1.0]], rtol=1e-5)

@@ -496,3 +496,19 @@ def test_arguments_of_other_libraries(option):
     (name,) = option
     with pytest.raises(ValueError, match=f"func|solver.*Received: {name}="):
         tfnode.odeint(decay, tf.constant(Y0), TIMES, **option)
+
+
+@pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_of_an_empty_batch(gradient, jit_compile):
+    weight = tf.Variable(1.0)
+
+    @tf.function(jit_compile=jit_compile)
+    def run(y0, times):
+        with tf.GradientTape() as tape:
+            tape.watch([y0, times])
+            ys = tfnode.odeint(lambda t, y: -weight * y, y0, times, gradient=gradient)
+        return tape.gradient(ys, [y0, times, weight])
+
+    by_y0, by_times, by_weight = run(tf.zeros([0, 2]), tf.zeros([0, 3]))
+    assert (by_y0.shape, by_times.shape, float(by_weight)) == ((0, 2), (0, 3), 0.0)

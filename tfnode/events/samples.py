@@ -71,12 +71,13 @@ def solve(
 
     problem = Problem(func, y0, span, independent=True)
     problem.refuse_random()
-    dtype = problem.time_dtype
+    dtype, batch_shape = problem.time_dtype, problem.times.shape[:1]
     start = clock("t0", t0, dtype)
 
     def event(t: tf.Tensor, y: list) -> tf.Tensor:
         value = tf.convert_to_tensor(event_fn(t, problem.pack(y)))
-        if not value.dtype.is_floating or value.shape.rank not in (1, 2):
+        like = value.shape.rank in (1, 2) and value.shape[:1].is_compatible_with(batch_shape)
+        if not (value.dtype.is_floating and like and value.shape[1:].num_elements() != 0):
             raise ValueError(
                 "`event_fn` must return floats of shape (batch,) or (batch, k), whose signs change "
                 "at the event. "
@@ -91,11 +92,13 @@ def solve(
         if t1 is not None:
             # Another solve fails where this one did, and says so.
             failed = tf.zeros_like(failed)
-            elapsed = tf.where(happened, elapsed, problem.times[:, 1])
         elif solver.on_failure == "raise" and not compiled_by_xla():
             elapsed = _checked(elapsed, failed, start)
     field = problem.vector_field.bind(problem.vector_field.reads)
     elapsed, at = tf.stop_gradient(elapsed), tf.maximum(which, 0)
+    if t1 is not None:
+        # The last time has a gradient.
+        elapsed = tf.where(happened, elapsed, clock("t1", t1, dtype) - start)
     for _ in range(2 if gradient.higher_order else 1):
         times = tf.stack([start, start + elapsed], 1)
         states, _, _ = solve_to_times(func, y0, times, solver, gradient, independent=True)

@@ -12,7 +12,7 @@ from tfnode.gradients.reverse_step import along
 from tfnode.gradients.tapes import recorded, vjp
 from tfnode.problem.field.sources import value_of
 from tfnode.solvers.failure import Caller, nan_where
-from tfnode.solvers.rows import Rows
+from tfnode.solvers.rows import Rows, first_sound
 from tfnode.solvers.stages import expand
 from tfnode.solvers.stops import inside
 
@@ -218,8 +218,7 @@ class SampleBackwardSolve(BackwardSolve):
         # Another sample stands for one that failed, whose derivatives may be NaN.
         failed = solved.trajectory.failed
         own = tf.range(tf.size(failed))
-        donor = tf.argmax(tf.cast(~failed, tf.int32), output_type=tf.int32)
-        self.rows = Rows(own, tf.where(failed, donor, own))
+        self.rows = Rows(own, tf.where(failed, first_sound(failed), own))
         self.failed = tf.constant(False)
         read = self.rows.read
         self.times = tf.gather(self.times, read)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfnode.gradients import custom
 from tfnode.gradients.reverse_step import Outputs, SampleOutputs
 from tfnode.solvers.failure import nan_where
-from tfnode.solvers.rows import chosen, put, take
+from tfnode.solvers.rows import chosen, first_sound, put, take
 from tfnode.solvers.stages import expand
 from tfnode.solvers.stops import inside
 
@@ -29,7 +29,7 @@ class Part:
             trajectory = solved.trajectory
             active = tf.not_equal(tf.gather(trajectory.record.h, n), 0.0)
             # Not every layer takes a batch of nothing.
-            donor = tf.argmax(tf.cast(~trajectory.failed, tf.int32), output_type=tf.int32)
+            donor = first_sound(trajectory.failed)
             idle = ~tf.reduce_any(active)
             active |= idle & tf.equal(tf.range(tf.size(active)), donor)
             self.rows = chosen(active, solved.drop, trajectory.failed)

@@ -13,6 +13,7 @@ from tfnode import regularizers as path_regularizers
 from tfnode.gradients.inference import converter
 from tfnode.integrate import solve
 from tfnode.layers.built_dynamics import build_layer, closed_over, symbols, warn_of_unregistered
+from tfnode.layers.context import TakesContext
 from tfnode.layers.portable import exported
 from tfnode.layers.precision import autocast, cast
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
@@ -20,7 +21,7 @@ from tfnode.problem.times import numbers_in_order, without_padding
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class ODEBlock(CountsCosts, keras.layers.Layer):
+class ODEBlock(TakesContext, CountsCosts, keras.layers.Layer):
     """The solution of an ODE that starts at the input.
 
     ```
@@ -107,7 +108,6 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
                 f"Received: dynamics={dynamics!r}"
             )
         self.dynamics = dynamics
-        self._context_dtypes: tuple = ()
         self.times = numbers_in_order(times)
         options: dict[str, Any] = {"rtol": rtol, "atol": atol, "max_steps": max_steps}
         options |= {"num_steps": num_steps, "step_size": step_size}
@@ -124,14 +124,6 @@ class ODEBlock(CountsCosts, keras.layers.Layer):
         self._noisy = any(x.needs_product for x in self._active)
         if self._noisy:
             self.seed_generator = keras.random.SeedGenerator()
-
-    def __call__(self, *args: Any, context: Any = None, **kwargs: Any) -> Any:
-        if context is None:
-            return super().__call__(*args, **kwargs)
-        # Keras tells `build` the shapes alone.
-        dtypes = [keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(context)]
-        self._context_dtypes = tuple(self.compute_dtype if "float" in x else x for x in dtypes)
-        return super().__call__(*args, context=context, **kwargs)
 
     def build(
         self,

@@ -42,8 +42,8 @@ def by_sample(
             )
         batch = batch.merge_with(x.shape[:1])
     if times.shape.rank == 1:
-        shape = [batch[0] or tf.shape(y0[0])[0], times.shape[0] or tf.size(times)]
-        times = tf.broadcast_to(times, tf.stack(shape))
+        size = tf.shape(y0[0])[0] if batch[0] is None else batch[0]
+        times = tf.broadcast_to(times, tf.stack([size, tf.size(times)]))
     every = (times, *y0, *context)
     if any(x.shape[0] is None for x in every):
         sizes = tf.stack([tf.shape(x)[0] for x in every])

@@ -64,6 +64,8 @@ def without_padding(times: Any, mask: Any) -> tf.Tensor:
             f"Received: times of shape {times.shape}, mask of shape {mask.shape}"
         )
     count = tf.math.count_nonzero(mask, 1, keepdims=True, dtype=tf.int32)
+    # A row without a valid time stays where it is, whatever its padding.
+    times = tf.where(count > 0, times, tf.zeros_like(times))
     place = tf.range(tf.shape(times)[1])
     times = checked(
         times,

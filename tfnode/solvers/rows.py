@@ -39,8 +39,14 @@ def chosen(active: tf.Tensor, drop: Any, failed: tf.Tensor | None = None) -> Row
         own = tf.cast(tf.where(active if drop is True else active | ~drop)[:, 0], tf.int32)
     if failed is None:
         return Rows(own, own)
-    donor = tf.argmax(tf.cast(~failed, tf.int32), output_type=tf.int32)
-    return Rows(own, tf.where(tf.gather(failed, own), donor, own))
+    return Rows(own, tf.where(tf.gather(failed, own), first_sound(failed), own))
+
+
+def first_sound(failed: tf.Tensor) -> tf.Tensor:
+    """Return the first sample that did not fail; any where all did, and in an empty batch."""
+    size = tf.size(failed)
+    first = tf.reduce_min(tf.where(failed, size, tf.range(size)))
+    return tf.minimum(first, size - 1)
 
 
 def take(x: tf.Tensor, rows: Rows | None, axis: int = 0) -> tf.Tensor:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfnode.problem.field import checks
 from tfnode.problem.field.digest import digest
+from tfnode.problem.field.positions import count_samples
 from tfnode.problem.field.scopes import Watching, is_seed
 from tfnode.problem.field.sources import is_continuous, is_variable, sources_of
 from tfnode.solvers.rows import Rows, take
@@ -112,8 +113,8 @@ class VectorField:
     def takes_parts(self, size: Any) -> Any:
         """Return whether the field takes some of the samples as it takes the batch.
 
-        It does not where it draws random numbers, nor where it reads a tensor that is as long as
-        the batch and no variable.
+        It does not where it draws random numbers, where it reads a tensor that is as long as the
+        batch and no variable, nor where it may count the samples.
 
         Args:
             size: Of the batch, an int or an int32 scalar.
@@ -134,6 +135,8 @@ class VectorField:
         known = [x for x in (*sizes, size) if not tf.is_tensor(x)]
         largest = max([x.shape[0] or 0 for x in self.reads if x.shape.rank] + known + [1])
         if self.seeds or (not tf.is_tensor(size) and size in known[:-1]):
+            return False
+        if count_samples(self._function.graph):
             return False
         self._trace_again(largest + 1)
         dynamic = [x for x in sizes if tf.is_tensor(x) or tf.is_tensor(size)]
