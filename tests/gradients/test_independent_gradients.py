@@ -64,6 +64,7 @@ def each_alone(solver, shared):
     return results
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "of_the_batch"])
 @pytest.mark.parametrize(
     "key",
@@ -81,6 +82,7 @@ def test_a_batch_is_its_samples(key, shared):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 @pytest.mark.parametrize(("dtype", "limit"), [("float16", 4e-3), ("bfloat16", 4e-2)])

@@ -409,7 +409,7 @@ def test_digits_in_place_of_mnist_are_said_loudly(few, tmp_path, monkeypatch, ca
     assert record["dataset"]["name"] == "digits"
 
 
-@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize("coarse", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_only_the_published_config_means_its_coarse_adjoint(few, tmp_path, coarse):
     config = config_file.load_settings(config_file.FOLDER / "ode.py")
     assert config.coarse_adjoint and not Settings.read(_config().to_dict()).coarse_adjoint

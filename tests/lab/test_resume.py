@@ -280,6 +280,7 @@ def test_more_epochs(few, tmp_path, whole):
     assert files.read_json(tmp_path / "config.json")["settings"]["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_schedule_augmentation_averages_and_validation(few, tmp_path, monkeypatch):
     """All that a run may have beyond the paper's, killed in the middle of an epoch."""
     more = {"schedule": "one_cycle", "weight_decay": 1e-2, "ema": 0.5, "validation": 0.25}

@@ -103,6 +103,7 @@ def test_a_layer_that_takes_no_context_is_refused():
         tfnode.ODEBlock(keras.layers.Dense(1))(X, context=RATES)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("gradient", ["adjoint", "checkpoint", "backprop"])
 def test_a_context_is_left_out_with_the_samples_that_are_done(gradient, jit_compile):

@@ -442,5 +442,8 @@ def test_command_refuses_in_one_line(tmp_path):
         timeout=120,
     )
     assert result.returncode == 1
-    assert result.stderr == f"report: Expected a run directory. Received: {tmp_path / 'none'}\n"
+    assert (
+        result.stderr
+        == f"report: Expected a run directory. Received: {tmp_path / 'none'}, which does not exist\n"
+    )
     assert not (tmp_path / "o").exists()
