@@ -442,8 +442,6 @@ def test_command_refuses_in_one_line(tmp_path):
         timeout=120,
     )
     assert result.returncode == 1
-    assert (
-        result.stderr
-        == f"report: Expected a run directory. Received: {tmp_path / 'none'}, which does not exist\n"
-    )
+    received = f"Received: {tmp_path / 'none'}, which does not exist"
+    assert result.stderr == f"report: Expected a run directory. {received}\n"
     assert not (tmp_path / "o").exists()
