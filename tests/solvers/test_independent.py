@@ -512,3 +512,15 @@ def test_gradients_of_an_empty_batch(gradient, jit_compile):
 
     by_y0, by_times, by_weight = run(tf.zeros([0, 2]), tf.zeros([0, 3]))
     assert (by_y0.shape, by_times.shape, float(by_weight)) == ((0, 2), (0, 3), 0.0)
+
+
+def test_eager_gradients_where_no_sample_takes_a_step():
+    weight, y0 = tf.Variable(1.0), tf.ones([2, 1])
+    for start, times in ((y0[:0], tf.zeros([0, 3])), (y0, tf.ones([2, 3]))):
+        with tf.GradientTape() as tape:
+            tape.watch([start, times])
+            ys = tfnode.odeint(lambda t, y: -weight * y, start, times, gradient="backprop")
+        by_start, by_times, by_weight = tape.gradient(ys, [start, times, weight])
+        np.testing.assert_array_equal(by_start, 3.0 * np.ones(start.shape))
+        np.testing.assert_array_equal(by_times, np.zeros(times.shape))
+        assert float(by_weight) == 0.0

@@ -64,7 +64,19 @@ class Backprop(Gradient):
         )
         outputs = [*trajectory.states, *trajectory.quadratures]
         values = [value_of(s) for _, s in problem.vector_field.sources]
+        if problem.times.shape.rank == 2:
+            outputs = _connected(outputs, [problem.times, *values])
         return refuse_python(self.name, outputs, problem, values), trajectory.stats
+
+
+def _connected(outputs: list, others: list) -> list:
+    """Return the outputs, with a gradient of zero in the others where no sample takes a step."""
+    nothing = [
+        tf.cast(tf.reduce_sum(tf.reshape(x, [-1])[:0]), tf.float64)
+        for x in others
+        if x.dtype.is_floating
+    ]
+    return [y + tf.cast(tf.add_n(nothing), y.dtype) for y in outputs]
 
 
 def _accepted_steps(problem: Problem, request: Request) -> Steps:
