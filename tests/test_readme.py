@@ -103,7 +103,7 @@ def test_the_repository_of_a_remote(remote):
     assert found == ("https://example.org/owner/tfnode", "owner/tfnode")
 
 
-@pytest.mark.parametrize("remote", ["", "/home/me/tfnode", "../tfnode.git", "file:///tmp/tfnode"])
+@pytest.mark.parametrize("remote", ["", "/folder/tfnode", "../tfnode.git", "file:///folder/tfnode"])
 def test_a_local_remote_is_no_repository(remote):
     pytest.importorskip("latex2mathml")
     assert _page_module("hooks").repository(remote) == (None, None)
