@@ -4,8 +4,9 @@ import tensorflow as tf
 
 from tfnode.problem.field.checks import PYTHON_OPERATIONS
 
-# Operations that make numbers or repetitions of a number: of the size of the batch, the positions.
-_COUNTING = {"Range", "LinSpace", "While", "StatelessWhile", *PYTHON_OPERATIONS}
+# Operations that make positions of the size of a batch.
+_RANGES = {"Range", "LinSpace"}
+_LOOPS = {"While", "StatelessWhile"}
 _SIZES = {"Shape", "ShapeN", "Size"}
 
 
@@ -22,15 +23,15 @@ def count_samples(graph: tf.Graph) -> bool:
     for operation in graph.get_operations():
         if operation.type in PYTHON_OPERATIONS:
             return True
-        if operation.type in _COUNTING and _reads_the_size(operation):
+        if operation.type in _RANGES | _LOOPS and _reads_the_size(operation):
             return True
-        if operation.type in ("While", "StatelessWhile"):
+        if operation.type in _LOOPS:
             condition = graph._get_function(operation.get_attr("cond").name)
             if any(x.type in _SIZES for x in condition.graph.get_operations()):
                 return True
     nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
     nested = {node.op for node in nodes}
-    return bool(nested & {"Range", "LinSpace", *PYTHON_OPERATIONS}) and bool(nested & _SIZES)
+    return bool(nested & (_RANGES | PYTHON_OPERATIONS)) and bool(nested & _SIZES)
 
 
 def _reads_the_size(operation: tf.Operation) -> bool:
