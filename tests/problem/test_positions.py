@@ -36,7 +36,9 @@ COUNTING = {
     "floats": lambda t, y: -(1.0 + tf.range(tf.cast(tf.shape(y)[0], F64)))[:, tf.newaxis] * y,
     "function": tf.function(lambda t, y: -tf.gather(TABLE, positions(y)) * y, autograph=False),
     "loop": by_loop,
+    "loop in a function": tf.function(by_loop, autograph=False),
     "numpy": in_numpy,
+    "numpy in a function": tf.function(in_numpy, autograph=False),
     "vectorized_map": lambda t, y: -tf.vectorized_map(lambda both: both[0] * both[1], (TABLE, y)),
 }
 

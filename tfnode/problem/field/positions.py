@@ -31,7 +31,8 @@ def count_samples(graph: tf.Graph) -> bool:
                 return True
     nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
     nested = {node.op for node in nodes}
-    return bool(nested & (_RANGES | PYTHON_OPERATIONS)) and bool(nested & _SIZES)
+    counts = bool(nested & (_RANGES | _LOOPS)) and bool(nested & _SIZES)
+    return counts or bool(nested & PYTHON_OPERATIONS)
 
 
 def _reads_the_size(operation: tf.Operation) -> bool:
