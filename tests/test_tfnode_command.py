@@ -71,4 +71,4 @@ def test_an_unknown_command(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(["trian"])
     assert ended.value.code == 2
-    assert "choose from" in capsys.readouterr().err
+    assert "Did you mean train?" in capsys.readouterr().err

@@ -10,6 +10,7 @@ reproduce  runs a published experiment
 """
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ COMMANDS = ("train", "study", "tune", "report", "export", "classify", "reproduce
 # The modules of `tfnode.reproduce` that are commands.
 TOPICS = (
     *("augmentation", "batch_norm", "densities", "hare_lynx", "regularization"),
-    *("series", "spirals", "utterance", "vector_field"),
+    *("series", "spirals", "step_numbers", "utterance", "vector_field"),
 )
 
 
@@ -45,9 +46,13 @@ def _choose(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("command", metavar="COMMAND", choices=names, help=", ".join(names))
+    parser.add_argument("command", metavar="COMMAND", help=", ".join(names))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
     chosen = parser.parse_args(arguments)
+    if chosen.command not in names:
+        near = difflib.get_close_matches(chosen.command, names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        parser.error(f"expected one of {', '.join(names)}. Received: {chosen.command}.{hint}")
     return chosen.command, chosen.arguments
 
 

@@ -204,6 +204,20 @@ def test_settings_of_the_block_that_would_have_no_part(config, changes):
         Settings.read(override(config, changes))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.block": False, "model.num_steps": 4},
+        {"model.num_steps": 4, "model.solver": "dopri5"},
+    ],
+    ids=str,
+)
+def test_steps_of_ode_tuned_that_would_have_no_part(changes):
+    settings = load_settings(command.CONFIGS / "ode_tuned.py")
+    with pytest.raises(ValueError, match="Received: model.num_steps=4"):
+        Settings.read(override(settings, changes))
+
+
 def test_node_is_the_paper_s_counterpart_of_anode():
     """Its sizes are those whose parameters `tests/models` counts; all else is alike."""
     anode, node = (load_settings(command.CONFIGS / f"{x}.py").to_dict() for x in ("anode", "node"))

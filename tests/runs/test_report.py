@@ -226,6 +226,23 @@ def test_runs_of_different_scores(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_not_finished(tmp_path, capsys):
+    run = _make_run(tmp_path / "run")
+    record = {"settings": {}, "versions": {"tfnode": "0.1.0"}}
+    files.write_json(run / run_dir.CONFIG, record)
+    (run / run_dir.METRICS).unlink()
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert "is not finished" in message and "--resume" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_history(tmp_path, capsys):
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert "Received: No such file or directory" in message and "Errno" not in message
+
+
 def test_history_with_gaps(tmp_path):
     run = tmp_path / "run"
     run.mkdir()

@@ -100,6 +100,9 @@ MODELS = {
     "bottleneck_dynamics": lambda: _image(tfnode.ODEBlock(layers.BottleneckDynamics(3))),
     "conv_dynamics_batch": lambda: _image(tfnode.ODEBlock(layers.ConvDynamics(2, norm="batch"))),
     "conv_dynamics_group": lambda: _image(tfnode.ODEBlock(layers.ConvDynamics(2, norm="group"))),
+    "conv_dynamics_group_of_two": lambda: _image(
+        keras.layers.Dense(4), tfnode.ODEBlock(layers.ConvDynamics(4, norm="group", group_size=2))
+    ),
     "time_batch_normalization": lambda: _image(
         tfnode.ODEBlock(layers.TimeBatchNormalization(knots=3, times=(0.0, 2.0)))
     ),
@@ -120,6 +123,7 @@ MODELS = {
     "neural_cde_linear": lambda: _series(
         layers.NeuralCDE(2, keras.layers.Dense(8, "tanh"), "linear", "dopri5", rtol=1e-4)
     ),
+    "neural_cde_integral": lambda: _series(layers.NeuralCDE(3, path="integral", num_steps=2)),
     "decay_rnn": lambda: _series(layers.DecayRNN(3, return_sequences=True)),
     "series_grid": lambda: _series(layers.SeriesGrid(4)),
     "cnf": lambda: models.cnf((2,), hidden_units=[3], regularizers={"kineticenergy": 0.1}),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfnode.files.whole import FileError, refuse_pipe, replacing
+from tfnode.files.whole import FileError, reason, refuse_pipe, replacing
 
 Row = dict[str, Any]
 
@@ -54,7 +54,9 @@ def read_history(path: str | os.PathLike[str]) -> list[Row]:
     except FileError:
         raise
     except (OSError, csv.Error, ValueError) as error:
-        raise FileError(f"Expected a history of a run at {path}. Received: {error}") from error
+        raise FileError(
+            f"Expected a history of a run at {path}. Received: {reason(error)}"
+        ) from error
 
 
 def _numbers(row: Mapping[str, str], columns: tuple[str, ...]) -> Row:

@@ -14,6 +14,11 @@ class FileError(ValueError):
     """A file that cannot be used; the message says what was expected and received."""
 
 
+def reason(error: Exception) -> str:
+    """Return what went wrong, without the number and the path of the operating system's errors."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Write beside a file, then rename over it, so that it is never half-written.
@@ -32,8 +37,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         with _beside(path) as temporary:
             yield temporary
     except OSError as error:
-        reason = f"Cannot write {path}: {error.strerror or error}. Is there space left?"
-        raise OSError(error.errno, reason) from error
+        message = f"Cannot write {path}: {reason(error)}. Is there space left?"
+        raise OSError(error.errno, message) from error
 
 
 @contextlib.contextmanager

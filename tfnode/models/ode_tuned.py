@@ -20,6 +20,7 @@ def ode_tuned(
     solver: Any = "midpoint",
     gradient: Any = "backprop",
     block: bool = True,
+    num_steps: int | None = None,
 ) -> keras.Model:
     """Return a Neural ODE classifier with an ODE at each of two resolutions, with logits out.
 
@@ -45,7 +46,8 @@ def ode_tuned(
         renorm, group_size: As in `odenet`.
         solver: See `tfnode.solvers`; one step of the midpoint rule by default.
         gradient: See `tfnode.gradients`.
-        block: Whether there are ODE blocks. Without them, `solver` and `gradient` have no part.
+        block: Whether there are ODE blocks. Without them the solver and the gradient have no part.
+        num_steps: Steps of a fixed-step solver that is given by its name; one by default.
 
     Returns:
         A `keras.Model`.
@@ -75,7 +77,7 @@ def ode_tuned(
         x = convolution(x, channels, strides=2)  # (14, 14, 48), (7, 7, 64)
         if block:
             dynamics = ConvDynamics(channels, norm=norm, renorm=renorm, group_size=group_size)
-            x = ODEBlock(dynamics, solver=solver, gradient=gradient)(x)
+            x = ODEBlock(dynamics, solver=solver, gradient=gradient, num_steps=num_steps)(x)
     x = layers.GlobalAveragePooling2D()(x)  # (64,)
     outputs = layers.Dense(num_classes, dtype="float32")(x)
     return keras.Model(inputs, outputs, name="ode_tuned")

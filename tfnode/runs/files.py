@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-from tfnode.files.whole import refuse_pipe, replacing
+from tfnode.files.whole import reason, refuse_pipe, replacing
 from tfnode.runs.errors import RunError
 
 
@@ -29,7 +29,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         text = pathlib.Path(path).read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"Expected a JSON file at {path}. Received: {error}") from error
+        raise RunError(f"Expected a JSON file at {path}. Received: {reason(error)}") from error
     if not isinstance(value, dict):
         raise RunError(f"Expected a JSON object in {path}. Received: {type(value).__name__}")
     return value

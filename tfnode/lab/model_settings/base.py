@@ -54,3 +54,24 @@ class ModelSettings(Section):
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that builds the model."""
         return {name: value for name, value in self.to_dict().items() if name != "name"}
+
+
+def check_block(model: ModelSettings, **values: Any) -> None:
+    """Raise a `ValueError` for settings of an ODE block that would have no effect.
+
+    Args:
+        model: Settings with the fields `block` and `solver`.
+        **values: Those of the block by their names; `None` and 0 stand for those not given.
+    """
+    for name, value in values.items():
+        if value and not model.block:
+            raise ValueError(
+                f"model.{name} has no part without the ODE block. "
+                f"Received: model.{name}={value}, model.block={model.block}"
+            )
+    for name, solvers in (("num_steps", FIXED_STEP), ("tol", ADAPTIVE)):
+        if values.get(name) is not None and model.solver not in solvers:
+            raise ValueError(
+                f"model.{name} is for the solvers {', '.join(solvers)}. Received: "
+                f"model.{name}={values[name]}, model.solver={model.solver}"
+            )

@@ -4,7 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from tfnode.lab.model_settings.base import Gradient, ModelSettings, Norm, Size, Solver
+from tfnode.lab.model_settings.base import (
+    Gradient,
+    ModelSettings,
+    Norm,
+    Size,
+    Solver,
+    check_block,
+)
 
 
 class OdeTunedSettings(ModelSettings):
@@ -17,4 +24,9 @@ class OdeTunedSettings(ModelSettings):
     renorm: bool = Field(True, description="Whether batch normalisation trains as it infers.")
     group_size: Size = Field(2, description="Least channels in a group of group normalisation.")
     solver: Solver = Field("midpoint", description="Solver of the ODEs.")
+    num_steps: Size | None = Field(None, description="Steps of a solver of fixed steps.")
     gradient: Gradient = Field("backprop", description="Gradient method.")
+
+    def check(self) -> None:
+        """Raise a `ValueError` for settings of the ODE blocks that would have no effect."""
+        check_block(self, num_steps=self.num_steps)

@@ -13,8 +13,8 @@ from tfnode.lab.model_settings.base import (
     SizeOrNone,
     Solver,
     Tolerance,
+    check_block,
 )
-from tfnode.solvers import ADAPTIVE, FIXED_STEP
 
 
 class OdenetSettings(ModelSettings):
@@ -41,17 +41,9 @@ class OdenetSettings(ModelSettings):
                 f"move through. Received: model.augment={self.augment}, model.block={self.block}"
             )
         weights = self.regularizers.to_dict() if self.regularizers else {}
-        values = {"num_steps": self.num_steps, "tol": self.tol}
-        values |= {f"regularizers.{name}": weight for name, weight in weights.items()}
-        for name, value in values.items():
-            if value and not self.block:
-                raise ValueError(
-                    f"model.{name} has no part without the ODE block. "
-                    f"Received: model.{name}={value}, model.block={self.block}"
-                )
-        for name, solvers in (("num_steps", FIXED_STEP), ("tol", ADAPTIVE)):
-            if values[name] is not None and self.solver not in solvers:
-                raise ValueError(
-                    f"model.{name} is for the solvers {', '.join(solvers)}. Received: "
-                    f"model.{name}={values[name]}, model.solver={self.solver}"
-                )
+        check_block(
+            self,
+            num_steps=self.num_steps,
+            tol=self.tol,
+            **{f"regularizers.{name}": weight for name, weight in weights.items()},
+        )
