@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfnode.files import whole
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 # The least that makes a folder a run directory, in its `config.json`.
 RECORD = {"settings": {}, "dataset": {"name": "digits"}, "versions": {"tfnode": "0.1.0"}}
@@ -15,15 +15,15 @@ RECORD = {"settings": {}, "dataset": {"name": "digits"}, "versions": {"tfnode": 
 
 def results(directory):
     """All that a run leaves but times and memory, as a dict of comparable values."""
-    with open(directory / run_dir.HISTORY, newline="") as file:
+    with open(directory / contents.HISTORY, newline="") as file:
         history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-    metrics = files.read_json(directory / run_dir.METRICS)
+    metrics = files.read_json(directory / contents.METRICS)
     del metrics["median_seconds_per_epoch"], metrics["final"]["seconds"]
     del metrics["peak_memory_mib"]
     found = {"history": history, "metrics": metrics, "events": scalars(directory)}
-    for name in (run_dir.MODEL, run_dir.BEST):
+    for name in (contents.MODEL, contents.BEST):
         found[name] = keras.models.load_model(directory / name).get_weights()
-    with np.load(directory / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+    with np.load(directory / contents.CHECKPOINTS / contents.LATEST) as file:
         found["checkpoint"] = [file[name] for name in file.files if name != "layout"]
     return found
 
@@ -48,7 +48,7 @@ def assert_same(directory, expected):
     assert found.keys() == expected.keys()
     for name in ("history", "metrics", "events"):
         assert found[name] == expected[name], name
-    for name in (run_dir.MODEL, run_dir.BEST, "checkpoint"):
+    for name in (contents.MODEL, contents.BEST, "checkpoint"):
         assert len(found[name]) == len(expected[name])
         for a, b in zip(found[name], expected[name]):
             np.testing.assert_array_equal(a, b, err_msg=name)

@@ -15,7 +15,7 @@ from run_results import assert_same, results
 
 import tfnode
 from tfnode.files import history, whole
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 EPOCHS = 3
@@ -47,7 +47,7 @@ class _Run:
 
     def __init__(self, directory, log):
         self.log = log
-        begun = (directory / run_dir.CONFIG).exists()
+        begun = (directory / contents.CONFIG).exists()
         arguments = ("--resume",) if begun else BEGIN
         with open(log, "w") as file:
             self.process = subprocess.Popen(
@@ -117,11 +117,11 @@ def test_killed_at_random(tmp_path):
                 _check_whole(directory)
             else:
                 done = True
-        if not done and not (directory / run_dir.METRICS).exists():
+        if not done and not (directory / contents.METRICS).exists():
             _Run(directory, log).finish()
         assert_same(directory, expected)
         kills += killed
-        resumed = files.read_json(directory / run_dir.CONFIG).get("resumed", [])
+        resumed = files.read_json(directory / contents.CONFIG).get("resumed", [])
         within += sum(r["step"] > 0 for r in resumed)
     print(
         f"{kills} kills in {runs} runs, resumed within an epoch {within} times, all equal to the "

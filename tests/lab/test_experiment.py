@@ -18,7 +18,7 @@ from tfnode.files import history
 from tfnode.lab import build, config_file, epoch_lines, experiment, pictures, run, summary
 from tfnode.lab.config_file import override
 from tfnode.lab.settings import Settings
-from tfnode.runs import files, report, run_dir
+from tfnode.runs import contents, files, report
 from tfnode.runs.errors import RunError, TrainingError
 
 pytestmark = pytest.mark.few(2)
@@ -99,8 +99,8 @@ def _images(few):
 def test_files_of_the_run(done):
     names = {p.name for p in done.directory.iterdir() if "tfevents" not in p.name}
     assert names == FILES
-    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    assert set(run_dir.CONTENTS) - exports == FILES - {".lock"}
+    exports = {path.split("/")[0] for path in contents.EXPORTS.values()}
+    assert set(contents.CONTENTS) - exports == FILES - {".lock"}
     for name in ("train", "validation"):
         assert list((done.directory / name).rglob("events.out.tfevents.*"))
     with Image.open(done.directory / "curves.png") as image:
@@ -208,7 +208,7 @@ def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
         assert found["accuracy"] == pytest.approx(expected["accuracy"])
     # Those of the last step are others.
-    with np.load(tmp_path / "run" / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+    with np.load(tmp_path / "run" / contents.CHECKPOINTS / contents.LATEST) as file:
         last = [file[str(i)] for i in range(len(model.weights))]
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(last, model.get_weights()))
 
@@ -429,5 +429,5 @@ def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
     final = result.metrics["final"]
     assert final["nfe_forward"] == final["nfe_backward"] == 4
     assert final["learning_rate"] == pytest.approx(1e-3)
-    first = history.read_history(done.directory / run_dir.HISTORY)[0]
+    first = history.read_history(done.directory / contents.HISTORY)[0]
     assert final["loss"] == pytest.approx(first["loss"], rel=1e-4)

@@ -6,7 +6,7 @@ import pytest
 
 from tfnode import classify
 from tfnode.files import history
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 from tfnode.runs.report import write_report
 from tfnode.serving.export import export
 
@@ -34,18 +34,18 @@ def run(request, tmp_path_factory):
 
 def test_files(run):
     names = {path.name for path in run.iterdir()}
-    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    pictures = {run_dir.PREDICTIONS, run_dir.CONFUSION}  # Those are for classifiers.
-    assert names >= {*run_dir.CONTENTS} - exports - pictures
-    rows = history.read_history(run / run_dir.HISTORY)
+    exports = {path.split("/")[0] for path in contents.EXPORTS.values()}
+    pictures = {contents.PREDICTIONS, contents.CONFUSION}  # Those are for classifiers.
+    assert names >= {*contents.CONTENTS} - exports - pictures
+    rows = history.read_history(run / contents.HISTORY)
     assert tuple(rows[0]) == history.history_columns("rmse")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert all(row["rmse"] > 0 and row["val_rmse"] > 0 for row in rows)
     assert (rows[0]["nfe_forward"] is None) == (run.name == "rnn")
-    metrics = files.read_json(run / run_dir.METRICS)
+    metrics = files.read_json(run / contents.METRICS)
     assert metrics["dataset"] == "spirals"
     assert metrics["best"]["val_rmse"] == min(row["val_rmse"] for row in rows)
-    record = files.read_json(run / run_dir.CONFIG)
+    record = files.read_json(run / contents.CONFIG)
     assert record["settings"]["data"] == {"points": 30, "noise": 0.3}
     assert record["dataset"]["training_samples"] == 1000
     assert "30 of 100 points" in record["dataset"]["source"]

@@ -16,7 +16,7 @@ import tensorflow as tf
 from run_results import RECORD
 
 import tfnode
-from tfnode.runs import errors, files, run_dir
+from tfnode.runs import contents, errors, files, run_dir
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
@@ -255,7 +255,7 @@ def _begin(path, **settings):
     """The beginning of a run of another model than the default, with settings of its own."""
     record = {**RECORD, "settings": {**SETTINGS, **settings}, "dataset": {"name": "mnist"}}
     path.mkdir()
-    files.write_json(path / run_dir.CONFIG, record)
+    files.write_json(path / contents.CONFIG, record)
     return path
 
 
@@ -293,9 +293,9 @@ def test_resume_takes_the_settings_of_the_run(tmp_path):
 def test_resume_remembers_the_folder_of_the_data(tmp_path):
     """Unless another is named."""
     path = _begin(tmp_path / "run")
-    record = files.read_json(path / run_dir.CONFIG)
+    record = files.read_json(path / contents.CONFIG)
     record["dataset"]["data_dir"] = "/there"
-    files.write_json(path / run_dir.CONFIG, record)
+    files.write_json(path / contents.CONFIG, record)
     for more, expected in (([], "/there"), (["--data_dir=/here"], "/here")):
         _, message, options = command.run(["--resume", f"--log_dir={path}", *more])
         assert options.data_dir == expected, message
@@ -326,10 +326,10 @@ def test_resume_of_what_cannot_be(tmp_path, settings, expected):
     if isinstance(settings, dict):
         (tmp_path / "run").mkdir()
         record = {**RECORD, "settings": settings, "dataset": {"name": "mnist"}}
-        files.write_json(tmp_path / "run" / run_dir.CONFIG, record)
+        files.write_json(tmp_path / "run" / contents.CONFIG, record)
     elif settings:
         (tmp_path / "run").mkdir()
-        (tmp_path / "run" / run_dir.CONFIG).write_text(settings)
+        (tmp_path / "run" / contents.CONFIG).write_text(settings)
     status, message, imported, _ = _train(tmp_path, "--resume")
     assert status == 1
     assert expected in message
@@ -344,4 +344,4 @@ def test_a_folder_in_use_is_refused_at_once(tmp_path, flag):
     assert status == 1
     assert "is in use by another process" in message
     assert "tensorflow" not in imported
-    assert (tmp_path / "run" / run_dir.CONFIG).exists()
+    assert (tmp_path / "run" / contents.CONFIG).exists()

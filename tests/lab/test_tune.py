@@ -15,7 +15,7 @@ from tfnode.files import history, plots
 from tfnode.lab import runner, worker
 from tfnode.lab.search_space import read_config
 from tfnode.lab.settings import Settings
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.lock import locked
 
 ROOT = pathlib.Path(tune.__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ class Trainer:
             accuracy += 0.001 * (settings["model"]["solver"] == "rk4")
             values = dict.fromkeys(history.HISTORY_COLUMNS, 1.0)
             rows.append({**values, "epoch": epoch, "val_accuracy": accuracy})
-            history.write_history(path / run_dir.HISTORY, rows)
+            history.write_history(path / contents.HISTORY, rows)
             return None
 
         process.poll = poll

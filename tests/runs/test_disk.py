@@ -17,7 +17,7 @@ from PIL import Image
 from tfnode import callbacks, data, report
 from tfnode.files import history, whole
 from tfnode.lab import run as lab_run
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def _train(folder, *arguments):
 def _check_whole(folder):
     """Every file that is there can be read, and no other is."""
     for path in folder.iterdir():
-        known = path.name in (*run_dir.CONTENTS, ".lock")
+        known = path.name in (*contents.CONTENTS, ".lock")
         assert known or path.name.startswith("events.out.tfevents.")
         if path.suffix == ".json":
             json.loads(path.read_text())
@@ -142,8 +142,8 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys, options):
     run = tmp_path / "run"
     run.mkdir()
     row = {**dict.fromkeys(history.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
-    history.write_history(run / run_dir.HISTORY, [row])
-    files.write_json(run / run_dir.METRICS, {})
+    history.write_history(run / contents.HISTORY, [row])
+    files.write_json(run / contents.METRICS, {})
     with _mount(tmp_path / "disk", *options) as disk:
         assert report.main([str(run), "--out", str(disk / "report")]) == 1
         assert capsys.readouterr().err.count("\n") == 1

@@ -12,7 +12,8 @@ from PIL import Image
 import tfnode
 from tfnode import report
 from tfnode.files import history, plots
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents as run_dir
+from tfnode.runs import files
 from tfnode.runs.report import write_report
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 import tfnode
 from tfnode import classify as command
 from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.errors import RunError
 from tfnode.serving.classify import classify
 from tfnode.serving.digit_image import prepare
@@ -29,7 +29,7 @@ def _classifier():
 
 def _run(folder, model):
     folder.mkdir()
-    model.save(folder / run_dir.MODEL)
+    model.save(folder / contents.MODEL)
     return folder
 
 

@@ -15,7 +15,7 @@ from run_results import RECORD
 import tfnode
 from tfnode import export as command
 from tfnode import solvers
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files, run_dir
 from tfnode.runs.errors import RunError
 from tfnode.serving import export, portable, runtimes
 from tfnode.serving.trained import MEMBERS
@@ -41,7 +41,7 @@ def _model(solver="rk4", gradient="adjoint", policy="float32", **kwargs):
     return keras.Model(inputs, outputs)
 
 
-def _run(folder, model, name=run_dir.BEST):
+def _run(folder, model, name=contents.BEST):
     """A run directory as far as the export reads it."""
     folder = pathlib.Path(folder)
     folder.mkdir(exist_ok=True)
@@ -69,7 +69,7 @@ def _check(tmp_path, file_format, solver, gradient, kwargs):
         pytest.importorskip("onnxruntime")
     model = _model(solver, gradient, **kwargs)
     path, difference = export.export(_run(tmp_path / "run", model), file_format)
-    assert path == tmp_path / "run" / run_dir.EXPORTS[file_format]
+    assert path == tmp_path / "run" / contents.EXPORTS[file_format]
     assert difference <= 1e-5
     _assert_same_predictions(model, file_format, path)
 
@@ -169,7 +169,7 @@ def test_refused(tmp_path, monkeypatch, capsys, case):
     assert printed.err.count("\n") == 1
     for name in names:
         assert name in printed.err
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
 
 
 def test_adaptive_sequence_of_one_interval_is_not_refused():
@@ -203,7 +203,7 @@ def test_failure_of_a_converter_is_one_line(tmp_path, capfd):
     assert printed.err.count("\n") == 1
     assert "converted to tflite" in printed.err
     assert "--format=saved_model" in printed.err
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
     with pytest.raises(RunError) as error:
         command.main([str(run), "--format=tflite", "--debug"])
     assert error.value.__cause__ is not None
@@ -223,7 +223,7 @@ def test_other_predictions_are_refused(tmp_path, monkeypatch, factor):
     run = _run(tmp_path / "run", model)
     with pytest.raises(RunError, match="differ"):
         export.export(run, "saved_model")
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
 
 
 def test_rest_request(tmp_path):
@@ -248,10 +248,10 @@ def test_rest_request(tmp_path):
 
 def test_best_before_final(tmp_path):
     best, final = _model("euler"), _model("euler")
-    run = _run(_run(tmp_path / "run", final, run_dir.MODEL), best)
+    run = _run(_run(tmp_path / "run", final, contents.MODEL), best)
     path, _ = export.export(run, "saved_model")
     _assert_same_predictions(best, "saved_model", path)
-    (run / run_dir.BEST).unlink()
+    (run / contents.BEST).unlink()
     path, _ = export.export(run, "saved_model", overwrite=True)
     _assert_same_predictions(final, "saved_model", path)
     assert "saved_model/2" not in _contents(run)
@@ -265,11 +265,11 @@ def _damaged_runs(folder):
     for name in ("empty", "cut", "zip", "other"):
         (folder / name).mkdir()
     _run(folder / "cut", _model("euler"))
-    whole = (folder / "cut" / run_dir.BEST).read_bytes()
-    (folder / "cut" / run_dir.BEST).write_bytes(whole[: len(whole) // 2])
-    with zipfile.ZipFile(folder / "zip" / run_dir.BEST, "w") as archive:
+    whole = (folder / "cut" / contents.BEST).read_bytes()
+    (folder / "cut" / contents.BEST).write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(folder / "zip" / contents.BEST, "w") as archive:
         archive.writestr("config.json", "{}")
-    (folder / "other" / run_dir.BEST).write_bytes(b"no model")
+    (folder / "other" / contents.BEST).write_bytes(b"no model")
     return runs
 
 
@@ -305,7 +305,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setitem(runtimes.RUNTIMES, "saved_model", lambda path: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+    with zipfile.ZipFile(run / contents.BEST, "w") as archive:
         for name in MEMBERS:
             archive.writestr(name, b"")
     return run
@@ -350,16 +350,16 @@ def test_not_checked_is_said(quick, capsys):
 
 def test_overwriting_a_run_takes_its_artefacts_away(quick):
     export.export(quick, "saved_model")
-    files.write_json(quick / run_dir.CONFIG, RECORD)
+    files.write_json(quick / contents.CONFIG, RECORD)
     with run_dir.prepare(quick, "ode", overwrite=True):
-        assert [x for x in _contents(quick) if x != run_dir.LOCK] == []
+        assert [x for x in _contents(quick) if x != contents.LOCK] == []
 
 
 def test_without_the_converter(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+    with zipfile.ZipFile(run / contents.BEST, "w") as archive:
         for name in MEMBERS:
             archive.writestr(name, b"")
     assert command.main([str(run), "--format=onnx"]) == 1

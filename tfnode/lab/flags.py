@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from tfnode.lab import config_file
 from tfnode.lab.cluster import cluster
 from tfnode.lab.settings import Settings, rules_for
-from tfnode.runs import run_dir
+from tfnode.runs import contents, run_dir
 from tfnode.runs.errors import OtherSettings, RunError
 from tfnode.runs.record import check_resume, flat, read_record
 
@@ -220,7 +220,7 @@ def _begin(chosen: argparse.Namespace, configs: pathlib.Path, models: Sequence[s
         settings = Settings.read(record["settings"])
     except ValueError as error:
         raise RunError(
-            f"Expected settings of this version of tfnode in {path / run_dir.CONFIG}. "
+            f"Expected settings of this version of tfnode in {path / contents.CONFIG}. "
             f"Received: {error}"
         ) from error
     if chosen.model and settings.name in models and settings.name != chosen.model:

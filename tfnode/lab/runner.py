@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from tfnode.files.history import Row, read_history
 from tfnode.lab import worker
 from tfnode.lab.settings import Settings
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.errors import Finished
 from tfnode.runs.files import read_json
 from tfnode.runs.record import check_resume, read_record
@@ -45,7 +45,7 @@ class Experiment:
         Raises:
             RunError: If the run there has other settings or cannot be read.
         """
-        if not run_dir.holds_run(self.path):
+        if not contents.holds_run(self.path):
             return NEW
         record = read_record(self.path)
         record["settings"] = Settings.read(record["settings"]).to_dict()
@@ -53,12 +53,12 @@ class Experiment:
             check_resume(self.path, record, self.settings.to_dict())
         except Finished:
             return FINISHED
-        metrics = self.path / run_dir.METRICS
+        metrics = self.path / contents.METRICS
         return DIVERGED if metrics.exists() and read_json(metrics).get("diverged") else BEGUN
 
     def history(self) -> list[Row]:
         """Return the epochs so far; there are none before the first has ended."""
-        file = self.path / run_dir.HISTORY
+        file = self.path / contents.HISTORY
         return read_history(file) if file.exists() else []
 
 

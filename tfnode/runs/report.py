@@ -18,9 +18,9 @@ from tfnode.files.history import (
     score_text,
 )
 from tfnode.files.whole import replacing
+from tfnode.runs.contents import CONFIG, HISTORY, METRICS
 from tfnode.runs.errors import RunError
 from tfnode.runs.files import make_folder, read_json, write_json
-from tfnode.runs.run_dir import CONFIG, HISTORY, METRICS
 from tfnode.runs.tables import markdown
 
 Path = str | os.PathLike[str]

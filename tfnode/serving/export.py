@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator
 
 from tfnode.lab.command_line import quiet_import
+from tfnode.runs.contents import EXPORTS
 from tfnode.runs.errors import RunError
-from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving import trained
 
 TOLERANCE = 1e-5  # Relative to the largest prediction where that is above 1.
@@ -31,7 +31,7 @@ def export(
     Args:
         run: Path of a run directory.
         file_format: `"saved_model"`, `"onnx"` or `"tflite"`.
-        out: Path to write; `None` for that in `run_dir.EXPORTS`, within the run.
+        out: Path to write; `None` for that in `tfnode.runs.contents.EXPORTS`, within the run.
         overwrite: Whether an artefact of the same format in `out` may be replaced.
         quiet: Whether to hide the output of the converters.
 
