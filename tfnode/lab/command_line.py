@@ -7,7 +7,7 @@ import pathlib
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 
@@ -70,6 +70,22 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return integer
 
 
-def exit_on_sigterm() -> None:
-    """Have SIGTERM raise `SystemExit`, so that this process stops those that it started."""
+def parse_experiments(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, example: str
+) -> argparse.Namespace:
+    """Return the arguments of a command that runs experiments; SIGTERM ends it and its workers.
+
+    Args:
+        parser: The parser of the command, to which `config`, `--out` and `--data_dir` are added.
+        arguments: The command line; `None` for that of the process.
+        example: A config file that the command takes.
+    """
+    parser.add_argument("config", help=f"file such as {example}")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for runs and results"
+    )
+    parser.add_argument("--data_dir", help="folder of mnist.npz")
+    options = parser.parse_args(arguments)
+    # As an exception, so that this process stops those that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    return options
