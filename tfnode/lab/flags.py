@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from tfnode.lab import config_file
+from tfnode.lab import command_line, config_file
 from tfnode.lab.cluster import cluster
 from tfnode.lab.settings import Settings, rules_for
 from tfnode.runs import contents, run_dir
@@ -134,13 +134,13 @@ def _parser(
     )
     parser.add_argument(
         "--data_dir",
-        type=_path,
+        type=command_line.folder,
         metavar="DIR",
         help="Folder with mnist.npz. Default: $TFNODE_DATA_DIR, or that of the run to resume.",
     )
     parser.add_argument(
         "--log_dir",
-        type=_path,
+        type=command_line.folder,
         metavar="DIR",
         help="Run directory. Default: logs/<model>, or the next free one.",
     )
@@ -192,12 +192,6 @@ def _add_switch(
     parser.add_argument(
         f"--no{flag}", dest=place, action="store_const", const="false", help=argparse.SUPPRESS
     )
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected the path of a folder")
-    return text
 
 
 def _is_set(chosen: argparse.Namespace, name: str) -> bool:
