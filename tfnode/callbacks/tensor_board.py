@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.callbacks.curve_export import last_learning_rate
 from tfnode.files.whole import replacing
 
@@ -42,10 +43,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str | os.PathLike[str], every: int = 8) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` must be an int of at least 1. Received: every={every!r}")
         self.directory = pathlib.Path(log_dir)
-        self.every = every
+        self.every = checks.integer("every", every, 1)
         self._writers: dict[str, Any] = {}
         self._first = 0
         self._before = (0.0, 0.0)
