@@ -233,7 +233,7 @@ def test_a_run_of_an_older_version_goes_on_with_normalised_images(few, tmp_path,
         one = run.Run(_config(), "CPU")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(data, "load", lambda name, data_dir=None: few)
-            patch.setattr(run, "_record_of", lambda path, settings: record if path else None)
+            patch.setattr(run, "record_to_resume", lambda path, settings: record if path else None)
             one.load(resume=path)
         one.build()
         assert sum(layer.name == "from_pixels" for layer in one.model.layers) == layers

@@ -18,11 +18,11 @@ from tfnode.files.whole import replacing
 from tfnode.lab import devices, multi_worker, pictures, summary
 from tfnode.lab.build import Pixels, compiled_model
 from tfnode.lab.fit import fit, test_batches
-from tfnode.lab.settings import Settings
+from tfnode.lab.settings import Settings, record_to_resume
 from tfnode.runs import contents, run_dir
 from tfnode.runs.errors import Interrupted, RunError, TrainingError
 from tfnode.runs.files import write_json
-from tfnode.runs.record import INPUTS, PIXELS, check_resume, read_record
+from tfnode.runs.record import INPUTS, PIXELS
 
 ADVICE = {
     "optimizer": " --learning_rate sets it.",
@@ -89,7 +89,7 @@ class Run:
         """
         settings = self.settings
         if resume is not None:
-            self._record = _record_of(resume, settings)
+            self._record = record_to_resume(resume, settings)
         name = self._record["dataset"]["name"] if self._record else settings.chosen_data
         self.data_dir = data_dir
         self.dataset = data.load(name, data_dir, **settings.data_options)
@@ -240,11 +240,3 @@ class Run:
 
     def _scope(self) -> contextlib.AbstractContextManager[Any]:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
-
-
-def _record_of(path: str | os.PathLike[str], settings: Settings) -> dict[str, Any]:
-    """Return the record of a run that is to be resumed with some settings."""
-    record = read_record(path)
-    record["settings"] = Settings.read(record["settings"]).to_dict()
-    check_resume(path, record, settings.to_dict())
-    return record

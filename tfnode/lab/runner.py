@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 
 from tfnode.files.history import Row, read_history
 from tfnode.lab import worker
-from tfnode.lab.settings import Settings
+from tfnode.lab.settings import Settings, record_to_resume
 from tfnode.runs import contents
 from tfnode.runs.errors import Finished
 from tfnode.runs.files import read_json
-from tfnode.runs.record import check_resume, read_record
 
 FINISHED, DIVERGED, BEGUN, NEW, STOPPED = "finished", "diverged", "begun", "new", "stopped"
 SECONDS = 0.2
@@ -47,10 +46,8 @@ class Experiment:
         """
         if not contents.holds_run(self.path):
             return NEW
-        record = read_record(self.path)
-        record["settings"] = Settings.read(record["settings"]).to_dict()
         try:
-            check_resume(self.path, record, self.settings.to_dict())
+            record_to_resume(self.path, self.settings)
         except Finished:
             return FINISHED
         metrics = self.path / contents.METRICS
