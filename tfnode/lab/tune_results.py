@@ -36,7 +36,7 @@ def write_results(
     complete = study.get_trials(states=[TrialState.COMPLETE])
     if not complete:
         raise ValueError(f"No trial was finished. See the .log files in {out}/runs.")
-    best, importances = study.best_trial, _importances(study, config["seed"])
+    best, importances = study.best_trial, _importances(study, complete, config["seed"])
     # The best settings are for training on all of the training set.
     final = {**config["settings"], **best.params, "validation": 0.0}
     flags = [f"--config.{k}={v}" for k, v in final.items()]
@@ -66,11 +66,10 @@ def write_results(
     return [out / name for name in (BEST, RESULTS, TABLE, FIGURE)]
 
 
-def _importances(study: Any, seed: int) -> dict[str, float]:
+def _importances(study: Any, complete: list[Any], seed: int) -> dict[str, float]:
     """Return by how much each setting explains the accuracies (fANOVA); they add up to 1."""
     import optuna
 
-    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     if len({t.value for t in complete}) < 2:
         return {}  # There is nothing to explain.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
