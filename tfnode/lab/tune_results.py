@@ -134,9 +134,7 @@ def _figure(
         right.set_xscale("log")
     for axis in (left, middle, right):
         style.grid(axis)
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False
-    )
+    plots.legend(figure, handles, columns=3)
     return figure
 
 

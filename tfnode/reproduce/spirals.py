@@ -125,8 +125,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
             if model == next(iter(MODELS)):
                 axis.set_title(f"{'counter-' * (i % 2)}clockwise")
         axes[0].set_ylabel(title)
-    lines = list(handles.values())
-    figure.legend(lines, list(handles), loc="outside lower center", ncols=3, frameon=False)
+    plots.legend(figure, handles, columns=3)
     return figure
 
 
