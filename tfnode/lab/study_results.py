@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfnode.files import plots
 from tfnode.files.history import Row, read_history, score_of
-from tfnode.files.whole import replacing
 from tfnode.runs import contents
 from tfnode.runs.errors import RunError
-from tfnode.runs.files import read_json, write_json
+from tfnode.runs.files import read_json, write_json, write_text
 from tfnode.runs.record import read_record
 from tfnode.runs.tables import markdown, spread
 
@@ -52,8 +51,7 @@ def write_results(
     # A model that gives every sample the same class belongs beside all others.
     constants = {row["dataset"]: row["constant"] for row in rows if row["constant"] is not None}
     written = [out / TABLE]
-    with replacing(out / TABLE) as temporary:
-        temporary.write_text(_table(models, constants, score, failures), encoding="utf-8")
+    write_text(out / TABLE, _table(models, constants, score, failures))
     held_out = {"validation" if cell.experiment.settings.validation else "test" for cell in cells}
     title = plots.origin([row["dataset"] for row in rows], [row["seed"] for row in rows])
     for name, columns in _figures(score, " or ".join(sorted(held_out))).items():

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfnode.files import plots, style
-from tfnode.files.whole import replacing
 from tfnode.lab.search_space import SearchSpace
-from tfnode.runs.files import write_json
+from tfnode.runs.files import write_json, write_text
 from tfnode.runs.tables import markdown
 
 RESULTS = "results.json"
@@ -60,8 +59,7 @@ def write_results(
     ]
     results = {"best": found, "importances": importances, "trials": trials, "config": config}
     write_json(out / RESULTS, results)
-    with replacing(out / TABLE) as temporary:
-        temporary.write_text(_table(config, importances, trials), encoding="utf-8")
+    write_text(out / TABLE, _table(config, importances, trials))
     plots.save(_figure(trials, config, importances), out / FIGURE)
     return [out / name for name in (BEST, RESULTS, TABLE, FIGURE)]
 
