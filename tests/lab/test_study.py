@@ -326,15 +326,6 @@ def test_the_studies_in_configs():
         assert len(cells) == len({c.experiment.path for c in cells}) == 18
 
 
-def test_no_tensorflow_is_loaded():
-    command = [sys.executable, "-X", "importtime", "-m", "tfnode.study", "nowhere", "--out=no"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Expected the path of a config file. Received: nowhere" in done.stderr
-    assert "tfnode.lab.worker" in done.stderr
-    assert "tensorflow" not in done.stderr
-
-
 def test_a_worker_ends_with_the_process_that_started_it():
     command = [sys.executable, "-c", "from tfnode.lab import worker; worker._end_with_parent()"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:

@@ -22,32 +22,10 @@ ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
 
 def _train(tmp_path, *arguments):
-    """Runs `train.py`; returns its status, messages and the packages that it imported."""
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-X",
-            "importtime",
-            "train.py",
-            *arguments,
-            # Whatever gets through ends here, before any training.
-            f"--data_dir={tmp_path / 'no-data'}",
-            f"--log_dir={tmp_path / 'run'}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    lines = result.stderr.splitlines()
-    imports = [line for line in lines if line.startswith("import time:")]
-    messages = "\n".join(line for line in lines if not line.startswith("import time:"))
-    return (
-        result.returncode,
-        messages,
-        {line.rsplit("|", 1)[1].strip().split(".")[0] for line in imports},
-        result.stdout,
-    )
+    """Runs `train.py`; see `command.start`."""
+    # Whatever gets through ends at the folder of the data, before any training.
+    folders = [f"--data_dir={tmp_path / 'no-data'}", f"--log_dir={tmp_path / 'run'}"]
+    return command.start("train.py", *arguments, *folders)
 
 
 FLAGS = ("model", "config", "dataset", "data_dir", "log_dir", "epochs", "batch_size", "seed")

@@ -3,8 +3,6 @@
 import json
 import pathlib
 import signal
-import subprocess
-import sys
 import types
 
 import pytest
@@ -258,14 +256,6 @@ def test_the_search_in_configs(trainer):
     space = read_config(ROOT / "configs" / "tune.py")
     assert space.base.model.name == "odenet"
     assert space.config["trials"] == 20
-
-
-def test_no_tensorflow_is_loaded():
-    command = [sys.executable, "-X", "importtime", "-m", "tfnode.tune", "nowhere", "--out=no"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Expected the path of a config file. Received: nowhere" in done.stderr
-    assert "tensorflow" not in done.stderr
 
 
 def test_two_at_once(trainer, tmp_path, capsys):

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -22,7 +20,6 @@ from tfnode.serving.trained import MEMBERS
 
 pytestmark = pytest.mark.few(3)
 
-ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 FORMATS = ("saved_model", "onnx", "tflite")
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "rk38", "heun21", "bosh3", "dopri5", "tsit5")
 SOLVERS += ("dopri8",)
@@ -364,31 +361,3 @@ def test_without_the_converter(tmp_path, monkeypatch, capsys):
             archive.writestr(name, b"")
     assert command.main([str(run), "--format=onnx"]) == 1
     assert "pip install 'tfnode[export]'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments, status, name",
-    [
-        (["none", "--format=onnx"], 1, "export: Expected a run directory. Received: none"),
-        (["none"], 2, "--format"),
-        (["none", "--format=pickle"], 2, "tflite"),
-        (["none", "--format=onnx", "--nope"], 2, "--nope"),
-    ],
-)
-def test_refused_before_tensorflow(tmp_path, arguments, status, name):
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tfnode.export", *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == status
-    lines = result.stderr.splitlines()
-    message = "\n".join(line for line in lines if not line.startswith("import time:"))
-    assert name in message
-    assert "Traceback" not in message
-    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines if "|" in line}
-    assert "tfnode" in imported
-    assert not imported & {"tensorflow", "keras"}
