@@ -71,11 +71,19 @@ def test_folder_with_a_run_is_refused(tmp_path):
     assert (tmp_path / contents.CONFIG).exists()
 
 
-@pytest.mark.parametrize("record", [None, {}, {"model_type": "gpt2"}, {"settings": {}}])
-def test_only_the_mark_makes_a_run(tmp_path, record):
-    """Other programs have files of these names, too."""
-    for name in ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras"):
-        (tmp_path / name).write_text("mine")
+OF_RUNS = ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras")
+
+
+@pytest.mark.parametrize(
+    "names, record",
+    [
+        *((OF_RUNS, record) for record in (None, {}, {"model_type": "gpt2"}, {"settings": {}})),
+        *(((name,), None) for name in ("thesis.tex", "train/cats/1.jpg", "validation/cats/1.jpg")),
+    ],
+)
+def test_only_the_mark_makes_a_run(tmp_path, names, record):
+    """Other programs have files of these names, and data sets have folders of these names, too."""
+    _fill(tmp_path, names)
     if record is not None:
         files.write_json(tmp_path / contents.CONFIG, record)
     before = _tree(tmp_path)
@@ -99,22 +107,8 @@ def _tree(folder):
     }
 
 
-def test_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    for arguments in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(RunError, match="no run"):
-            _prepare(tmp_path, "ode", **arguments)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def test_resume_keeps_all(tmp_path):
-    _begin(tmp_path)
-    assert _prepare(tmp_path, "ode", resume=True) == tmp_path
-    assert (tmp_path / contents.CONFIG).exists()
-
-
 OWN = (
-    *("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras", ".lock"),
+    *(*OF_RUNS, ".lock"),
     *("checkpoints/latest.npz", "checkpoints/step.npz", "checkpoints/.tmp-latest-x1.npz"),
     *("train/events.out.tfevents.1.host.v2", "validation/events.out.tfevents.2.host.v2"),
     *("model.onnx", "model.tflite", "saved_model/1/saved_model.pb"),
@@ -226,16 +220,6 @@ def test_a_killed_overwrite_can_be_repeated(tmp_path, monkeypatch):
     assert contents.holds_run(tmp_path)
     _prepare(tmp_path, "ode", overwrite=True)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", contents.EVENTS)
-def test_overwrite_spares_a_folder_of_data(tmp_path, name):
-    """Data sets have folders called train and validation too: those alone are no run."""
-    (tmp_path / name / "cats").mkdir(parents=True)
-    (tmp_path / name / "cats" / "1.jpg").touch()
-    with pytest.raises(RunError):
-        _prepare(tmp_path, "ode", overwrite=True)
-    assert (tmp_path / name / "cats" / "1.jpg").exists()
 
 
 def test_place_that_cannot_be_written(tmp_path):
