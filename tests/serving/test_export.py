@@ -60,15 +60,20 @@ def _assert_same_predictions(model, file_format, path):
         np.testing.assert_allclose(predict(x), original(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def _check(tmp_path, file_format, solver, gradient, kwargs):
+def _exported(tmp_path, model, file_format):
+    """The path of the artefact of a model, which predicts what the model does."""
     if file_format == "onnx":
         pytest.importorskip("tf2onnx")
         pytest.importorskip("onnxruntime")
-    model = _model(solver, gradient, **kwargs)
     path, difference = export.export(_run(tmp_path / "run", model), file_format)
     assert path == tmp_path / "run" / contents.EXPORTS[file_format]
     assert difference <= 1e-5
-    _assert_same_predictions(model, file_format, path)
+    return path
+
+
+def _check(tmp_path, file_format, solver, gradient, kwargs):
+    model = _model(solver, gradient, **kwargs)
+    _assert_same_predictions(model, file_format, _exported(tmp_path, model, file_format))
 
 
 @pytest.mark.parametrize(
@@ -91,14 +96,9 @@ def test_predictions(tmp_path, file_format, solver, gradient, kwargs):
 @pytest.mark.few(2)
 def test_half_precision_is_cast(tmp_path, file_format, policy):
     """The artefact is the model of the same weights in float32."""
-    if file_format == "onnx":
-        pytest.importorskip("tf2onnx")
-        pytest.importorskip("onnxruntime")
     half, single = _model(policy=policy), _model()
     single.set_weights(half.get_weights())
-    path, difference = export.export(_run(tmp_path / "run", half), file_format)
-    assert difference <= 1e-5
-    _assert_same_predictions(single, file_format, path)
+    _assert_same_predictions(single, file_format, _exported(tmp_path, half, file_format))
 
 
 def test_failed_solve_is_not_finite(tmp_path):
@@ -131,13 +131,9 @@ def test_all_solvers(tmp_path, file_format, number, solver, sequence):
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", None, "resnet"])
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_image_models(tmp_path, file_format, norm):
-    if file_format == "onnx":
-        pytest.importorskip("tf2onnx")
-        pytest.importorskip("onnxruntime")
     resnet = norm == "resnet"
     model = tfnode.models.resnet18() if resnet else tfnode.models.odenet(filters=16, norm=norm)
-    _, difference = export.export(_run(tmp_path / "run", model), file_format)
-    assert difference <= 1e-5
+    _exported(tmp_path, model, file_format)
 
 
 REFUSED = {
