@@ -1,4 +1,4 @@
-"""What two runs must have in common to be the same; for tests of `--resume`."""
+"""A small model to train, and what two runs must have in common to be the same."""
 
 import csv
 
@@ -11,6 +11,15 @@ from tfnode.runs import contents, files
 
 # The least that makes a folder a run directory, in its `config.json`.
 RECORD = {"settings": {}, "dataset": {"name": "digits"}, "versions": {"tfnode": "0.1.0"}}
+
+
+def small_model(scale=1.0):
+    """A compiled classifier of images that trains in no time, with inputs times `scale`."""
+    layers = [keras.layers.Rescaling(scale / 255), keras.layers.Flatten(), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"])
+    return model
 
 
 def results(directory):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from run_results import RECORD
+from run_results import RECORD, small_model
 
 import tfnode
 from tfnode import callbacks, data
@@ -51,18 +51,21 @@ def _config(**changes):
     return Settings.read(override(settings, changes))
 
 
-@pytest.fixture(scope="module")
-def few():
+def few_digits(training, testing):
     """A few of the digits, as `tfnode.data.load` would return them."""
     digits = data.load("digits")
-    return data.Dataset(
-        "digits",
-        "a few of them",
-        digits.x_train[:128],
-        digits.y_train[:128],
-        digits.x_test[:64],
-        digits.y_test[:64],
+    return digits._replace(
+        source="a few of them",
+        x_train=digits.x_train[:training],
+        y_train=digits.y_train[:training],
+        x_test=digits.x_test[:testing],
+        y_test=digits.y_test[:testing],
     )
+
+
+@pytest.fixture(scope="module")
+def few():
+    return few_digits(128, 64)
 
 
 def _run(few, *arguments, **options):
@@ -332,24 +335,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
 
 def _stub(patch, scale):
     """Has experiments train a small model in no time, with inputs times `scale`."""
-
-    def compiled_model(config, dataset):
-        model = keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                keras.layers.Rescaling(scale / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(10),
-            ]
-        )
-        model.compile(
-            "sgd",
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        return model
-
-    patch.setattr(run, "compiled_model", compiled_model)
+    patch.setattr(run, "compiled_model", lambda config, dataset: small_model(scale))
 
 
 def test_interrupted_before_the_first_epoch_is_over(few, tmp_path, monkeypatch):

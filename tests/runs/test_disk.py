@@ -8,11 +8,11 @@ import subprocess
 import zipfile
 
 import command
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from run_results import small_model
 
 from tfnode import callbacks, data, report
 from tfnode.files import history, whole
@@ -37,26 +37,12 @@ def _mount(folder, *options):
 @pytest.fixture
 def few(monkeypatch):
     """A few images and a small model in place of those of the experiment."""
-
-    def model(config, dataset):
-        model = keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                keras.layers.Rescaling(1 / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(10),
-            ]
-        )
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("sgd", loss, metrics=["accuracy"])
-        return model
-
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (64, 28, 28, 1), np.uint8)
     y = rng.integers(0, 10, (64,), np.uint8)
     dataset = data.Dataset("digits", "made up", x, y, x, y)
     monkeypatch.setattr(data, "load", lambda name, data_dir=None: dataset)
-    monkeypatch.setattr(lab_run, "compiled_model", model)
+    monkeypatch.setattr(lab_run, "compiled_model", lambda config, dataset: small_model())
 
 
 def _train(folder, *arguments):
