@@ -29,7 +29,7 @@ BEGIN = (
 )
 SEED = int(os.environ.get("TFNODE_CHAOS_SEED", "0"))
 # How long after what line the kill comes, at most.
-MOMENTS = (("", 10.0), ("results:", 12.0), ("Epoch 2/3", 1.5), ("Epoch 3/3", 1.5), ("ode:", 0.2))
+MOMENTS = (("", 10.0), ("results:", 12.0), ("epoch 1/3", 1.5), ("epoch 2/3", 1.5), ("ode:", 0.2))
 
 
 # `train.py` with a checkpoint every tenth of a second, as these epochs last two.
