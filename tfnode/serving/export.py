@@ -57,7 +57,7 @@ def export(
         new = pathlib.Path(folder, "new")
         try:
             with open(os.devnull, "w") as nowhere, redirected(nowhere, *((1, 2) if quiet else ())):
-                runtimes.write(model, file_format, new)
+                runtimes.WRITERS[file_format](model, new)
                 difference = runtimes.difference(model, file_format, new)
         except (RunError, OSError):
             raise
