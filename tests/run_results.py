@@ -1,12 +1,15 @@
-"""A small model to train, and what two runs must have in common to be the same."""
+"""What tests of runs share: a small model, files that are whole, and runs that are the same."""
 
 import csv
+import json
+import zipfile
 
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from tfnode.files import whole
+from tfnode.files import history, whole
 from tfnode.runs import contents, files
 
 # The least that makes a folder a run directory, in its `config.json`.
@@ -25,11 +28,11 @@ def small_model(scale=1.0):
 def results(directory):
     """All that a run leaves but times and memory, as a dict of comparable values."""
     with open(directory / contents.HISTORY, newline="") as file:
-        history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     metrics = files.read_json(directory / contents.METRICS)
     del metrics["median_seconds_per_epoch"], metrics["final"]["seconds"]
     del metrics["peak_memory_mib"]
-    found = {"history": history, "metrics": metrics, "events": scalars(directory)}
+    found = {"history": rows, "metrics": metrics, "events": scalars(directory)}
     for name in (contents.MODEL, contents.BEST):
         found[name] = keras.models.load_model(directory / name).get_weights()
     with np.load(directory / contents.CHECKPOINTS / contents.LATEST) as file:
@@ -62,3 +65,20 @@ def assert_same(directory, expected):
         for a, b in zip(found[name], expected[name]):
             np.testing.assert_array_equal(a, b, err_msg=name)
     assert not list(directory.rglob(f"{whole.TEMPORARY}*"))
+
+
+def assert_whole(directory):
+    """Every file of a run that has its name is whole, at any moment."""
+    for path in directory.rglob("*"):
+        if path.name.startswith(whole.TEMPORARY) or path.is_dir():
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".csv":
+            epochs = [row["epoch"] for row in history.read_history(path)]
+            assert epochs == list(range(1, len(epochs) + 1))
+        elif path.suffix in (".keras", ".npz"):
+            with zipfile.ZipFile(path) as file:
+                assert file.testzip() is None
+        elif path.suffix == ".png":
+            Image.open(path).load()

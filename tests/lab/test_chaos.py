@@ -1,6 +1,5 @@
 """Real kills at random moments of real runs; slow."""
 
-import json
 import os
 import pathlib
 import random
@@ -8,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 
 import pytest
-from run_results import assert_same, results
+from run_results import assert_same, assert_whole, results
 
 import tfnode
-from tfnode.files import history, whole
 from tfnode.runs import contents, files
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
@@ -74,23 +71,6 @@ class _Run:
         assert status == 0, self.log.read_text()[-3000:]
 
 
-def _check_whole(directory):
-    """Whatever has its name is whole, at any moment."""
-    for path in directory.rglob("*"):
-        if path.name.startswith(whole.TEMPORARY) or path.is_dir():
-            continue
-        if path.suffix == ".json":
-            json.loads(path.read_text())
-        elif path.suffix == ".csv":
-            epochs = [row["epoch"] for row in history.read_history(path)]
-            assert epochs == list(range(1, len(epochs) + 1))
-        elif path.suffix in (".keras", ".npz"):
-            with zipfile.ZipFile(path) as file:
-                assert file.testzip() is None
-        elif path.suffix == ".png":
-            assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
-
-
 @pytest.mark.slow
 def test_killed_at_random(tmp_path):
     """Runs that are killed twice or more end as one that never was."""
@@ -114,7 +94,7 @@ def test_killed_at_random(tmp_path):
             if run.kill():
                 killed += 1
                 print(f"run {runs}: killed {delay:.2f} s after {line or 'the start'!r}", flush=True)
-                _check_whole(directory)
+                assert_whole(directory)
             else:
                 done = True
         if not done and not (directory / contents.METRICS).exists():

@@ -11,7 +11,6 @@ from tfnode import classify, data
 from tfnode.files import history
 from tfnode.lab.settings import SeriesSettings, Settings, SpiralsSettings
 from tfnode.runs import contents, files
-from tfnode.runs.errors import RunError
 from tfnode.runs.report import write_report
 from tfnode.serving.export import export
 
@@ -75,11 +74,6 @@ def test_saved_model(run, tmp_path):
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     shapes = {k: x.shape.as_list() for k, x in signature.structured_input_signature[1].items()}
     assert shapes == {"values": [None, 29, 12], "times": [None, 29]}
-
-
-def test_other_formats_need_one_input(run, tmp_path):
-    with pytest.raises(RunError, match=r"one input\. Received: .* values, times\. .*saved_model"):
-        export(run, "tflite", tmp_path / "model.tflite")
 
 
 def test_report(run, tmp_path):

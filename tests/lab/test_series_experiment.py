@@ -1,10 +1,8 @@
 """Experiments on time series, from the command line to the report."""
 
 import command
-import numpy as np
 import pytest
 
-from tfnode import classify
 from tfnode.files import history
 from tfnode.runs import contents, files
 from tfnode.runs.report import write_report
@@ -60,13 +58,3 @@ def test_saved_model(run, tmp_path):
     path, difference = export(run, "saved_model", tmp_path / "1")
     assert difference < 1e-5
     assert (path / "saved_model.pb").exists()
-
-
-def test_it_classifies_nothing(run, tmp_path, capsys):
-    from PIL import Image
-
-    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
-    assert classify.main([str(run), str(tmp_path / "digit.png")]) == 1
-    message = capsys.readouterr().err
-    assert "Expected a classifier of grey images" in message
-    assert message.count("\n") == 1
