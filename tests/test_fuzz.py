@@ -27,7 +27,7 @@ from tfnode.files import history
 from tfnode.lab.flags import SHORT
 from tfnode.lab.model_settings import MODELS
 from tfnode.lab.settings import rules_for
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.files import read_json
 from tfnode.runs.report import _figures
 
@@ -197,8 +197,8 @@ def write_report(runs, folder):
     paths = [folder / str(n) for n in range(len(runs))]
     for path, (rows, metrics) in zip(paths, runs):
         path.mkdir(parents=True)
-        (path / run_dir.HISTORY).write_bytes(rows)
-        (path / run_dir.METRICS).write_bytes(metrics)
+        (path / contents.HISTORY).write_bytes(rows)
+        (path / contents.METRICS).write_bytes(metrics)
     out, messages = folder / "out", io.StringIO()
     with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(io.StringIO()):
         status = report.main([*map(str, paths), "--out", str(out)])

@@ -7,6 +7,7 @@ import time
 
 import keras
 import pytest
+from command import start
 
 import tfnode
 
@@ -36,15 +37,33 @@ SLOW = [f"reproduce.{topic}" for topic in TOPICS[1:]]
 )
 def test_help_waits_for_no_tensorflow(command):
     begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command, "--help"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    status, message, imported, printed = start(*command, "--help")
+    assert status == 0, message
+    assert "usage: " in printed
     assert not imported & {"tensorflow", "keras"}
     assert time.monotonic() - begun < 5.0  # It is about one second on an idle machine.
+
+
+REFUSED = {
+    # Arguments, the status, and what the message must name.
+    "study nowhere --out=no": (2, "Expected the path of a config file. Received: nowhere"),
+    "tune nowhere --out=no": (2, "Expected the path of a config file. Received: nowhere"),
+    "export none --format=onnx": (1, "export: Expected a run directory. Received: none"),
+    "export none --format=pickle": (2, "tflite"),
+    "classify none image.png": (1, "classify: Expected a run directory. Received: none"),
+    "classify none": (2, "IMAGE"),
+    "reproduce.densities --unknown": (2, "unrecognized arguments: --unknown"),
+}
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_refused_before_tensorflow(tmp_path, command):
+    module, *arguments = command.split()
+    status, message, imported, _ = start("-m", f"tfnode.{module}", *arguments, cwd=tmp_path)
+    assert (status, REFUSED[command][1] in message) == (REFUSED[command][0], True), message
+    assert "Traceback" not in message
+    assert "tfnode" in imported
+    assert not imported & {"tensorflow", "keras"}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from tfnode.runs.contents import EXPORTS
 from tfnode.runs.errors import RunError
-from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving.export import export
 
 

@@ -21,20 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 2 for a bad config, and 1 if an experiment failed.
     """
     parser = command_line.parser("study", __doc__)
-    parser.add_argument("config", help="file such as configs/study.py")
-    parser.add_argument(
-        "--out",
-        type=command_line.folder,
-        required=True,
-        metavar="DIR",
-        help="folder for runs and results",
-    )
     parser.add_argument(
         "--jobs", type=command_line.at_least(1), default=1, help="processes at the same time"
     )
-    parser.add_argument("--data_dir", help="folder of mnist.npz")
-    options = parser.parse_args(arguments)
-    command_line.exit_on_sigterm()
+    options = command_line.parse_experiments(parser, arguments, "configs/study.py")
     study = None
     try:
         study = Study(options.config, pathlib.Path(options.out), options.data_dir)

@@ -19,17 +19,7 @@ from tfnode.runs.errors import OtherSettings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status, 2 for a bad config."""
     parser = command_line.parser("tune", __doc__)
-    parser.add_argument("config", help="file such as configs/tune.py")
-    parser.add_argument(
-        "--out",
-        type=command_line.folder,
-        required=True,
-        metavar="DIR",
-        help="folder for runs and results",
-    )
-    parser.add_argument("--data_dir", help="folder of mnist.npz")
-    options = parser.parse_args(arguments)
-    command_line.exit_on_sigterm()
+    options = command_line.parse_experiments(parser, arguments, "configs/tune.py")
     space = None
     try:
         space = read_config(options.config)

@@ -40,12 +40,6 @@ def test_split_is_fixed(dataset):
     assert digest == "859da86469a170c7f72b5d431a12fb95becccf2f1044e310fc3eb5c07db0d7f1"
 
 
-def test_equal_shares(dataset):
-    train = np.bincount(dataset.y_train) / 1437
-    test = np.bincount(dataset.y_test) / 360
-    np.testing.assert_allclose(train, test, atol=2 / 360)
-
-
 def test_no_overlap_and_nothing_lost(dataset):
     def rows(images):
         return {image.tobytes() for image in images}

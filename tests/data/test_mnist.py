@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import struct
 import tracemalloc
 import zipfile
 from unittest import mock
@@ -76,29 +75,13 @@ def _zip_bytes(members, method=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-def _with_header(header):
-    """An .npz whose first array has this text for a header."""
-    text = header.encode()
-    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}
-    magic = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text))
-    members["x_train.npy"] = magic + text + TINY["x_train"].tobytes()
-    return _zip_bytes(members)
-
-
 GOOD_NPZ = _npz_bytes(TINY)
 
 BAD_NPZ = {
     "empty": b"",
-    "html": b"<html><body>404</body></html>",
     "truncated": GOOD_NPZ[:-200],
-    "half": GOOD_NPZ[: len(GOOD_NPZ) // 2],
-    "one array alone": _npy_bytes(TINY["x_train"]),
-    "pickle": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00\x8c\x01a\x94.",
     "zip of text": _zip_bytes({f"{n}.npy": b"some text" for n in TINY}),
     "no array": _zip_bytes({}),
-    "header of a negative shape": _with_header(
-        "{'descr': '|u1', 'fortran_order': False, 'shape': (-6, 28, 28)}\n"
-    ),
     "lzma noise": _zip_bytes(
         {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}, zipfile.ZIP_LZMA
     ).replace(b"\x5d\x00\x00", b"\xff\xff\xff"),
@@ -121,22 +104,9 @@ def _changed(**arrays):
 WRONG_ARRAYS = {
     "missing array": ({k: v for k, v in TINY.items() if k != "y_test"}, "y_test"),
     "wrong shape": (_changed(x_train=TINY["x_train"][:5]), "shape"),
-    "flat images": (_changed(x_train=TINY["x_train"].reshape(6, 784)), "shape"),
     "wrong dtype": (_changed(x_train=TINY["x_train"].astype(np.int64)), "int64"),
-    "signed bytes": (_changed(x_train=TINY["x_train"].view(np.int8)), "int8"),
-    "floats": (_changed(x_test=TINY["x_test"] / np.float32(255)), "float32"),
     "one value": (_changed(x_train=TINY["x_train"] ^ np.eye(28, dtype=np.uint8)), "x_train"),
     "labels in another order": (_changed(y_train=TINY["y_train"][::-1]), "y_train"),
-    "train and test swapped": (
-        _changed(
-            x_train=TINY["x_test"],
-            y_train=TINY["y_test"],
-            x_test=TINY["x_train"],
-            y_test=TINY["y_train"],
-        ),
-        "shape",
-    ),
-    "pickled objects": (_changed(y_test=np.array([1, "a", None, 2], object)), "Object arrays"),
 }
 
 
@@ -163,17 +133,9 @@ def test_pickled_objects_are_not_run(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-BOMBS = {
-    "a large member": {"x_train.npy": _npy_bytes(np.zeros(2**26, np.uint8))},
-    "a long header": {
-        "x_train.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**26) + bytes(2**26)
-    },
-}
-
-
-@pytest.mark.parametrize("member", BOMBS.values(), ids=BOMBS.keys())
-def test_npz_bomb_is_refused_before_it_is_unpacked(tiny, tmp_path, member):
-    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()} | member
+def test_npz_bomb_is_refused_before_it_is_unpacked(tiny, tmp_path):
+    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}
+    members["x_train.npy"] = _npy_bytes(np.zeros(2**26, np.uint8))
     path = tmp_path / "mnist.npz"
     path.write_bytes(_zip_bytes(members, zipfile.ZIP_DEFLATED))
     assert path.stat().st_size < 2**20
@@ -184,21 +146,6 @@ def test_npz_bomb_is_refused_before_it_is_unpacked(tiny, tmp_path, member):
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
-
-
-@pytest.mark.parametrize("name", ["../y_test.npy", "{folder}/y_test.npy", "..\\y_test.npy"])
-def test_npz_with_paths_writes_nothing(tiny, tmp_path, name):
-    name = name.format(folder=tmp_path)
-    members = {f"{n}.npy": _npy_bytes(a) for n, a in TINY.items()}
-    (tmp_path / "in").mkdir()
-    path = tmp_path / "in" / "mnist.npz"
-    path.write_bytes(_zip_bytes({**members, name: b"written"}))
-    _assert_tiny(data.load("mnist", tmp_path / "in"))
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["in", "mnist.npz"]
-    del members["y_test.npy"]
-    path.write_bytes(_zip_bytes({**members, name: _npy_bytes(TINY["y_test"])}))
-    with pytest.raises(DataError, match="y_test"):
-        data.load("mnist", tmp_path / "in")
 
 
 # --- Where it is looked for -----------------------------------------------------------

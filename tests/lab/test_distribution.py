@@ -20,7 +20,7 @@ from run_results import assert_same, results
 
 from tfnode.files import history
 from tfnode.lab import cluster, devices
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -286,7 +286,7 @@ def test_losses_of_one_device_two_devices_and_two_processes(tmp_path, norm):
     assert not list((tmp_path / "temporary-1").glob("**/*.keras"))
 
     rows = {
-        name: history.read_history(tmp_path / name / run_dir.HISTORY)
+        name: history.read_history(tmp_path / name / contents.HISTORY)
         for name in ("one", "two", "workers")
     }
     print(
@@ -314,7 +314,7 @@ def test_process_that_dies_ends_the_other(tmp_path, lost):
     directory = tmp_path / "run"
     workers = _workers(tmp_path, "--epochs=100000", f"--log_dir={directory}")
     for line in workers[0].stdout:
-        if line.startswith("Epoch 2/"):
+        if line.startswith("epoch 1/"):  # At its end.
             break
     workers[lost].send_signal(signal.SIGKILL)
     _, errors = _finish(workers[1 - lost], status=1, seconds=180)
@@ -323,7 +323,7 @@ def test_process_that_dies_ends_the_other(tmp_path, lost):
     assert "Traceback" not in errors
     workers[lost].kill()
     workers[lost].communicate()
-    assert len(history.read_history(directory / run_dir.HISTORY)) >= 1
+    assert len(history.read_history(directory / contents.HISTORY)) >= 1
     assert keras.models.load_model(directory / "best.keras")
 
 
@@ -337,12 +337,12 @@ def test_processes_go_on_after_one_was_killed(tmp_path, lost):
 
     workers = _workers(tmp_path / "b", *arguments, f"--log_dir={broken}")
     for line in workers[0].stdout:
-        if line.startswith("Epoch 2/"):
+        if line.startswith("epoch 1/"):  # At its end.
             break
     workers[lost].send_signal(signal.SIGKILL)
     _finish(workers[1 - lost], status=1, seconds=180)
     workers[lost].communicate()
-    assert not (broken / run_dir.MODEL).exists()
+    assert not (broken / contents.MODEL).exists()
 
     for worker in _workers(tmp_path / "c", *arguments, "--resume", f"--log_dir={broken}"):
         _finish(worker)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from run_results import RECORD
+from run_results import RECORD, small_model
 
 import tfnode
 from tfnode import callbacks, data
@@ -18,7 +18,7 @@ from tfnode.files import history
 from tfnode.lab import build, config_file, epoch_lines, experiment, pictures, run, summary
 from tfnode.lab.config_file import override
 from tfnode.lab.settings import Settings
-from tfnode.runs import files, report, run_dir
+from tfnode.runs import contents, files, report
 from tfnode.runs.errors import RunError, TrainingError
 
 pytestmark = pytest.mark.few(2)
@@ -51,18 +51,21 @@ def _config(**changes):
     return Settings.read(override(settings, changes))
 
 
-@pytest.fixture(scope="module")
-def few():
+def few_digits(training, testing):
     """A few of the digits, as `tfnode.data.load` would return them."""
     digits = data.load("digits")
-    return data.Dataset(
-        "digits",
-        "a few of them",
-        digits.x_train[:128],
-        digits.y_train[:128],
-        digits.x_test[:64],
-        digits.y_test[:64],
+    return digits._replace(
+        source="a few of them",
+        x_train=digits.x_train[:training],
+        y_train=digits.y_train[:training],
+        x_test=digits.x_test[:testing],
+        y_test=digits.y_test[:testing],
     )
+
+
+@pytest.fixture(scope="module")
+def few():
+    return few_digits(128, 64)
 
 
 def _run(few, *arguments, **options):
@@ -99,8 +102,8 @@ def _images(few):
 def test_files_of_the_run(done):
     names = {p.name for p in done.directory.iterdir() if "tfevents" not in p.name}
     assert names == FILES
-    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    assert set(run_dir.CONTENTS) - exports == FILES - {".lock"}
+    exports = {path.split("/")[0] for path in contents.EXPORTS.values()}
+    assert set(contents.CONTENTS) - exports == FILES - {".lock"}
     for name in ("train", "validation"):
         assert list((done.directory / name).rglob("events.out.tfevents.*"))
     with Image.open(done.directory / "curves.png") as image:
@@ -208,7 +211,7 @@ def test_averages_of_weights_are_what_is_judged_and_saved(few, tmp_path):
         assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
         assert found["accuracy"] == pytest.approx(expected["accuracy"])
     # Those of the last step are others.
-    with np.load(tmp_path / "run" / run_dir.CHECKPOINTS / run_dir.LATEST) as file:
+    with np.load(tmp_path / "run" / contents.CHECKPOINTS / contents.LATEST) as file:
         last = [file[str(i)] for i in range(len(model.weights))]
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(last, model.get_weights()))
 
@@ -233,7 +236,7 @@ def test_a_run_of_an_older_version_goes_on_with_normalised_images(few, tmp_path,
         one = run.Run(_config(), "CPU")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(data, "load", lambda name, data_dir=None: few)
-            patch.setattr(run, "_record_of", lambda path, settings: record if path else None)
+            patch.setattr(run, "record_to_resume", lambda path, settings: record if path else None)
             one.load(resume=path)
         one.build()
         assert sum(layer.name == "from_pixels" for layer in one.model.layers) == layers
@@ -332,24 +335,7 @@ def test_interrupted_in_the_second_epoch(few, tmp_path, monkeypatch, capsys):
 
 def _stub(patch, scale):
     """Has experiments train a small model in no time, with inputs times `scale`."""
-
-    def compiled_model(config, dataset):
-        model = keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                keras.layers.Rescaling(scale / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(10),
-            ]
-        )
-        model.compile(
-            "sgd",
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        return model
-
-    patch.setattr(run, "compiled_model", compiled_model)
+    patch.setattr(run, "compiled_model", lambda config, dataset: small_model(scale))
 
 
 def test_interrupted_before_the_first_epoch_is_over(few, tmp_path, monkeypatch):
@@ -429,5 +415,5 @@ def test_mirrored_strategy_runs_end_to_end(few, tmp_path, done):
     final = result.metrics["final"]
     assert final["nfe_forward"] == final["nfe_backward"] == 4
     assert final["learning_rate"] == pytest.approx(1e-3)
-    first = history.read_history(done.directory / run_dir.HISTORY)[0]
+    first = history.read_history(done.directory / contents.HISTORY)[0]
     assert final["loss"] == pytest.approx(first["loss"], rel=1e-4)

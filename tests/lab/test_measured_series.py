@@ -10,8 +10,7 @@ from PIL import Image
 from tfnode import classify, data
 from tfnode.files import history
 from tfnode.lab.settings import SeriesSettings, Settings, SpiralsSettings
-from tfnode.runs import files, run_dir
-from tfnode.runs.errors import RunError
+from tfnode.runs import contents, files
 from tfnode.runs.report import write_report
 from tfnode.serving.export import export
 
@@ -38,34 +37,34 @@ def run(request, tmp_path_factory):
 
 def test_files(run):
     names = {path.name for path in run.iterdir()}
-    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    assert names >= {*run_dir.CONTENTS} - exports - {run_dir.PREDICTIONS}
-    assert run_dir.PREDICTIONS not in names  # Those are pictures of images.
-    rows = history.read_history(run / run_dir.HISTORY)
+    exports = {path.split("/")[0] for path in contents.EXPORTS.values()}
+    assert names >= {*contents.CONTENTS} - exports - {contents.PREDICTIONS}
+    assert contents.PREDICTIONS not in names  # Those are pictures of images.
+    rows = history.read_history(run / contents.HISTORY)
     assert tuple(rows[0]) == history.history_columns("accuracy")
     assert [row["epoch"] for row in rows] == [1, 2]
-    metrics = files.read_json(run / run_dir.METRICS)
+    metrics = files.read_json(run / contents.METRICS)
     assert metrics["dataset"] == "japanese_vowels"
     assert metrics["constant_score"] == pytest.approx(31 / 370)
-    record = files.read_json(run / run_dir.CONFIG)
+    record = files.read_json(run / contents.CONFIG)
     assert record["settings"]["data"] == {"missing": 0.5}
     sizes = [record["dataset"][f"{part}_samples"] for part in ("training", "validation", "test")]
     assert sizes == [216, 54, 370]
 
 
 def test_the_saved_model_has_the_accuracy_of_the_metrics(run):
-    model = keras.models.load_model(run / run_dir.MODEL)
+    model = keras.models.load_model(run / contents.MODEL)
     dataset = data.load("japanese_vowels", missing=0.5)
     logits = model.predict(dataset.inputs(dataset.x_test), verbose=0)
     accuracy = (logits.argmax(1) == dataset.y_test).mean()
-    metrics = files.read_json(run / run_dir.METRICS)
+    metrics = files.read_json(run / contents.METRICS)
     assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
 
 
 def test_evaluations_are_counted(run):
-    settings = files.read_json(run / run_dir.CONFIG)["settings"]["model"]
+    settings = files.read_json(run / contents.CONFIG)["settings"]["model"]
     nfe = 4 * 29 if "solver" in settings else None  # A step of rk4 for each of 29 points.
-    for row in history.read_history(run / run_dir.HISTORY):
+    for row in history.read_history(run / contents.HISTORY):
         assert (row["nfe_forward"], row["nfe_backward"]) == (nfe, nfe)
 
 
@@ -75,11 +74,6 @@ def test_saved_model(run, tmp_path):
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     shapes = {k: x.shape.as_list() for k, x in signature.structured_input_signature[1].items()}
     assert shapes == {"values": [None, 29, 12], "times": [None, 29]}
-
-
-def test_other_formats_need_one_input(run, tmp_path):
-    with pytest.raises(RunError, match=r"one input\. Received: .* values, times\. .*saved_model"):
-        export(run, "tflite", tmp_path / "model.tflite")
 
 
 def test_report(run, tmp_path):

@@ -1,12 +1,10 @@
 """Experiments on time series, from the command line to the report."""
 
 import command
-import numpy as np
 import pytest
 
-from tfnode import classify
 from tfnode.files import history
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 from tfnode.runs.report import write_report
 from tfnode.serving.export import export
 
@@ -34,18 +32,18 @@ def run(request, tmp_path_factory):
 
 def test_files(run):
     names = {path.name for path in run.iterdir()}
-    exports = {path.split("/")[0] for path in run_dir.EXPORTS.values()}
-    pictures = {run_dir.PREDICTIONS, run_dir.CONFUSION}  # Those are for classifiers.
-    assert names >= {*run_dir.CONTENTS} - exports - pictures
-    rows = history.read_history(run / run_dir.HISTORY)
+    exports = {path.split("/")[0] for path in contents.EXPORTS.values()}
+    pictures = {contents.PREDICTIONS, contents.CONFUSION}  # Those are for classifiers.
+    assert names >= {*contents.CONTENTS} - exports - pictures
+    rows = history.read_history(run / contents.HISTORY)
     assert tuple(rows[0]) == history.history_columns("rmse")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert all(row["rmse"] > 0 and row["val_rmse"] > 0 for row in rows)
     assert (rows[0]["nfe_forward"] is None) == (run.name == "rnn")
-    metrics = files.read_json(run / run_dir.METRICS)
+    metrics = files.read_json(run / contents.METRICS)
     assert metrics["dataset"] == "spirals"
     assert metrics["best"]["val_rmse"] == min(row["val_rmse"] for row in rows)
-    record = files.read_json(run / run_dir.CONFIG)
+    record = files.read_json(run / contents.CONFIG)
     assert record["settings"]["data"] == {"points": 30, "noise": 0.3}
     assert record["dataset"]["training_samples"] == 1000
     assert "30 of 100 points" in record["dataset"]["source"]
@@ -60,13 +58,3 @@ def test_saved_model(run, tmp_path):
     path, difference = export(run, "saved_model", tmp_path / "1")
     assert difference < 1e-5
     assert (path / "saved_model.pb").exists()
-
-
-def test_it_classifies_nothing(run, tmp_path, capsys):
-    from PIL import Image
-
-    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
-    assert classify.main([str(run), str(tmp_path / "digit.png")]) == 1
-    message = capsys.readouterr().err
-    assert "Expected a classifier of grey images" in message
-    assert message.count("\n") == 1

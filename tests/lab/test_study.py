@@ -19,7 +19,7 @@ from tfnode.files import history
 from tfnode.lab import runner, study_results, worker
 from tfnode.lab.settings import Settings
 from tfnode.lab.study import read_cells
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 ROOT = pathlib.Path(study.__file__).resolve().parents[1]
 FILES = {"runs", "table.md", "results.json", "loss.png", "accuracy.png", "nfe.png"}
@@ -73,16 +73,16 @@ class Trainer:
 
     def __call__(self, path, settings, log, data_dir=None, threads=None):
         settings = settings.to_dict()
-        self.started.append((path.name, run_dir.holds_run(path), data_dir, threads))
+        self.started.append((path.name, contents.holds_run(path), data_dir, threads))
         log.write_text(f"starts\n{self.broken.get(path.name, 'ends')}\n\n")
         path.mkdir(exist_ok=True)
         record = {**RECORD, "settings": settings, "device": "CPU"}
-        files.write_json(path / run_dir.CONFIG, record)
+        files.write_json(path / contents.CONFIG, record)
         status = 1
         if path.name not in self.broken:
             status = 0
             epochs = rows(settings["name"], settings["seed"], settings["epochs"])
-            history.write_history(path / run_dir.HISTORY, epochs)
+            history.write_history(path / contents.HISTORY, epochs)
             metrics = {
                 "dataset": "digits",
                 "parameters": 1234,
@@ -92,7 +92,7 @@ class Trainer:
                 "constant_score": self.constant,
                 "test": self.test,
             }
-            files.write_json(path / run_dir.METRICS, metrics)
+            files.write_json(path / contents.METRICS, metrics)
         return types.SimpleNamespace(returncode=status, poll=lambda: status)
 
 
@@ -207,7 +207,7 @@ def test_all_that_fail(config, trainer, tmp_path):
 def test_one_that_diverged_is_not_tried_again(config, trainer, tmp_path):
     arguments = [str(config), f"--out={tmp_path / 's'}"]
     assert study.main(arguments) == 0
-    path = tmp_path / "s" / "runs" / "b-5" / run_dir.METRICS
+    path = tmp_path / "s" / "runs" / "b-5" / contents.METRICS
     files.write_json(path, {**files.read_json(path), "diverged": True, "epochs": 1})
     trainer.started = []
     assert study.main(arguments) == 1
@@ -326,15 +326,6 @@ def test_the_studies_in_configs():
         assert len(cells) == len({c.experiment.path for c in cells}) == 18
 
 
-def test_no_tensorflow_is_loaded():
-    command = [sys.executable, "-X", "importtime", "-m", "tfnode.study", "nowhere", "--out=no"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Expected the path of a config file. Received: nowhere" in done.stderr
-    assert "tfnode.lab.worker" in done.stderr
-    assert "tensorflow" not in done.stderr
-
-
 def test_a_worker_ends_with_the_process_that_started_it():
     command = [sys.executable, "-c", "from tfnode.lab import worker; worker._end_with_parent()"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
@@ -355,7 +346,7 @@ def test_real_cells_killed_and_resumed(number, status, config, tmp_path):
     command = [sys.executable, "-m", "tfnode.study", str(config)]
     subprocess.run([*command, f"--out={whole}", "--jobs=2"], cwd=ROOT, check=True)
     process = subprocess.Popen([*command, f"--out={killed}"], cwd=ROOT)
-    checkpoint = killed / "runs" / "a-0" / run_dir.CHECKPOINTS / run_dir.LATEST
+    checkpoint = killed / "runs" / "a-0" / contents.CHECKPOINTS / contents.LATEST
     while not checkpoint.exists():
         assert process.poll() is None
         time.sleep(0.05)

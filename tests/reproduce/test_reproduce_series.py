@@ -7,7 +7,7 @@ import pytest
 from tfnode import data, models
 from tfnode.lab.study import read_cells
 from tfnode.reproduce import series
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 ROOT = pathlib.Path(series.__file__).resolve().parents[2]
 SHAPES = {"japanese_vowels": ((29, 12), 9), "basic_motions": ((100, 6), 4)}
@@ -92,7 +92,7 @@ def test_quick(tmp_path):
     assert found == {"missing.png", "results.json", "table.md", "japanese_vowels"}
     runs = tmp_path / "japanese_vowels" / "runs"
     for name in series.QUICK:
-        assert files.read_json(runs / f"{name}-0" / run_dir.METRICS)["epochs"] == 1
+        assert files.read_json(runs / f"{name}-0" / contents.METRICS)["epochs"] == 1
     assert "| japanese_vowels | most frequent class | 0 | 8.4 | 8.4 |" in (
         (tmp_path / "table.md").read_text()
     )

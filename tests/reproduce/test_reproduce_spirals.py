@@ -4,7 +4,7 @@ import pytest
 
 from tfnode.lab import experiment
 from tfnode.reproduce import spirals
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 
 @pytest.mark.slow
@@ -16,7 +16,7 @@ def test_quick(tmp_path, monkeypatch):
     table = (tmp_path / "table.md").read_text()
     assert "| latent ODE, published | - | 0.1642 |" in table
     errors = files.read_json(tmp_path / "results.json")["results"]["rnn, 30 points"]
-    metrics = files.read_json(tmp_path / "runs" / "rnn-30-seed0" / run_dir.METRICS)
+    metrics = files.read_json(tmp_path / "runs" / "rnn-30-seed0" / contents.METRICS)
     assert errors == [metrics["final"]["val_rmse"]]
 
     def train(*arguments, **options):

@@ -10,7 +10,7 @@ from tfnode.data.dataset import MEAN, STANDARD_DEVIATION
 from tfnode.lab import runner
 from tfnode.lab.build import Pixels, compiled_model
 from tfnode.reproduce import step_numbers
-from tfnode.runs import run_dir
+from tfnode.runs.contents import MODEL
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_scores_by_the_number_of_steps(tmp_path, digits, monkeypatch):
     model = compiled_model(settings, Pixels(*digits))
     for variable in model.trainable_variables:  # The fields move the state, and unevenly.
         variable.assign(variable * 1.5 + 0.1)
-    model.save(tmp_path / run_dir.MODEL)
+    model.save(tmp_path / MODEL)
     scores = step_numbers.evaluated(runner.Experiment(tmp_path, settings), digits)
 
     images = (digits.x_test / 255.0 - MEAN) / STANDARD_DEVIATION

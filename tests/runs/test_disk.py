@@ -1,23 +1,20 @@
 """A disk that is full, or that cannot be written: an error, and nothing that was there is lost."""
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
-import zipfile
 
 import command
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from run_results import assert_whole, small_model
 
 from tfnode import callbacks, data, report
 from tfnode.files import history, whole
 from tfnode.lab import run as lab_run
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 
 @contextlib.contextmanager
@@ -37,26 +34,12 @@ def _mount(folder, *options):
 @pytest.fixture
 def few(monkeypatch):
     """A few images and a small model in place of those of the experiment."""
-
-    def model(config, dataset):
-        model = keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                keras.layers.Rescaling(1 / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(10),
-            ]
-        )
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("sgd", loss, metrics=["accuracy"])
-        return model
-
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (64, 28, 28, 1), np.uint8)
     y = rng.integers(0, 10, (64,), np.uint8)
     dataset = data.Dataset("digits", "made up", x, y, x, y)
     monkeypatch.setattr(data, "load", lambda name, data_dir=None: dataset)
-    monkeypatch.setattr(lab_run, "compiled_model", model)
+    monkeypatch.setattr(lab_run, "compiled_model", lambda config, dataset: small_model())
 
 
 def _train(folder, *arguments):
@@ -70,16 +53,9 @@ def _train(folder, *arguments):
 def _check_whole(folder):
     """Every file that is there can be read, and no other is."""
     for path in folder.iterdir():
-        known = path.name in (*run_dir.CONTENTS, ".lock")
+        known = path.name in (*contents.CONTENTS, ".lock")
         assert known or path.name.startswith("events.out.tfevents.")
-        if path.suffix == ".json":
-            json.loads(path.read_text())
-        elif path.suffix == ".csv":
-            assert history.read_history(path)
-        elif path.suffix == ".png":
-            Image.open(path).load()
-        elif path.suffix == ".keras":
-            assert zipfile.ZipFile(path).testzip() is None
+    assert_whole(folder)
 
 
 def _check_refused(status, message):
@@ -142,8 +118,8 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys, options):
     run = tmp_path / "run"
     run.mkdir()
     row = {**dict.fromkeys(history.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
-    history.write_history(run / run_dir.HISTORY, [row])
-    files.write_json(run / run_dir.METRICS, {})
+    history.write_history(run / contents.HISTORY, [row])
+    files.write_json(run / contents.METRICS, {})
     with _mount(tmp_path / "disk", *options) as disk:
         assert report.main([str(run), "--out", str(disk / "report")]) == 1
         assert capsys.readouterr().err.count("\n") == 1

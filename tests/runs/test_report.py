@@ -12,7 +12,7 @@ from PIL import Image
 import tfnode
 from tfnode import report
 from tfnode.files import history, plots
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 from tfnode.runs.report import write_report
 
 ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
@@ -42,9 +42,9 @@ def _make_run(folder, epochs=3, nfe=4.0, **metrics):
         }
         for n in range(1, epochs + 1)
     ]
-    history.write_history(folder / run_dir.HISTORY, rows)
+    history.write_history(folder / contents.HISTORY, rows)
     metrics = {"dataset": "mnist", "parameters": 12345, **metrics}
-    files.write_json(folder / run_dir.METRICS, metrics)
+    files.write_json(folder / contents.METRICS, metrics)
     return folder
 
 
@@ -202,7 +202,7 @@ def _make_series_run(folder):
         {**dict.fromkeys(history.history_columns("rmse")), "epoch": n, "val_rmse": value}
         for n, value in enumerate((0.5, 0.25, 0.375), 1)
     ]
-    history.write_history(folder / run_dir.HISTORY, rows)
+    history.write_history(folder / contents.HISTORY, rows)
     return folder
 
 
@@ -229,8 +229,8 @@ def test_runs_of_different_scores(tmp_path, capsys):
 def test_a_run_that_is_not_finished(tmp_path, capsys):
     run = _make_run(tmp_path / "run")
     record = {"settings": {}, "versions": {"tfnode": "0.1.0"}}
-    files.write_json(run / run_dir.CONFIG, record)
-    (run / run_dir.METRICS).unlink()
+    files.write_json(run / contents.CONFIG, record)
+    (run / contents.METRICS).unlink()
     assert report.main([str(run), "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert "is not finished" in message and "--resume" in message
@@ -247,8 +247,8 @@ def test_history_with_gaps(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     row = {**dict.fromkeys(history.HISTORY_COLUMNS), "epoch": 1, "loss": 0.5}
-    history.write_history(run / run_dir.HISTORY, [row])
-    files.write_json(run / run_dir.METRICS, {})
+    history.write_history(run / contents.HISTORY, [row])
+    files.write_json(run / contents.METRICS, {})
     write_report([run], tmp_path / "out")
     (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
     assert table["epochs"] == 1
@@ -258,9 +258,9 @@ def test_history_with_gaps(tmp_path):
 def test_diverged_run(tmp_path):
     """A run whose loss became infinite can still be compared."""
     run = _make_run(tmp_path / "run")
-    rows = history.read_history(run / run_dir.HISTORY)
+    rows = history.read_history(run / contents.HISTORY)
     rows[-1].update(loss=float("nan"), val_loss=float("inf"))
-    history.write_history(run / run_dir.HISTORY, rows)
+    history.write_history(run / contents.HISTORY, rows)
     assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
     assert _names(tmp_path / "out") == FILES
 
@@ -268,19 +268,19 @@ def test_diverged_run(tmp_path):
 def test_losses_near_the_largest_float(tmp_path):
     """Whose distances overflow in matplotlib."""
     run = _make_run(tmp_path / "run")
-    rows = history.read_history(run / run_dir.HISTORY)
+    rows = history.read_history(run / contents.HISTORY)
     for row, loss in zip(rows, (0.0, -2.2475656685747863e297, 1.7976931348398402e308)):
         row.update(epoch=1, loss=loss, val_loss=0.0)
-    history.write_history(run / run_dir.HISTORY, rows)
+    history.write_history(run / contents.HISTORY, rows)
     assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
 
 
 def test_diverged_accuracy(tmp_path):
     run = _make_run(tmp_path / "run")
-    rows = history.read_history(run / run_dir.HISTORY)
+    rows = history.read_history(run / contents.HISTORY)
     rows[0].update(val_accuracy=float("nan"))
     rows[-1].update(accuracy=float("nan"), seconds=float("inf"))
-    history.write_history(run / run_dir.HISTORY, rows)
+    history.write_history(run / contents.HISTORY, rows)
     write_report([run], tmp_path / "out")
     (table,) = json.loads((tmp_path / "out" / "table.json").read_text())["runs"]
     assert table["accuracy"] is None
@@ -340,19 +340,19 @@ def test_odd_names(tmp_path, name):
 def _bad_runs(tmp_path):
     """Arguments of the command that it should refuse, by what is wrong with them."""
     good = _make_run(tmp_path / "good")
-    bad = {"no folder": [good, tmp_path / "none"], "a file": [good, good / run_dir.HISTORY]}
+    bad = {"no folder": [good, tmp_path / "none"], "a file": [good, good / contents.HISTORY]}
     for name in ("empty folder", "no metrics", "no history"):
         bad[name] = [good, _make_run(tmp_path / name)]
     for file in tmp_path.joinpath("empty folder").iterdir():
         file.unlink()
-    (tmp_path / "no metrics" / run_dir.METRICS).unlink()
-    (tmp_path / "no history" / run_dir.HISTORY).unlink()
+    (tmp_path / "no metrics" / contents.METRICS).unlink()
+    (tmp_path / "no history" / contents.HISTORY).unlink()
     for name, file, content in (
-        ("no epoch", run_dir.HISTORY, ",".join(history.HISTORY_COLUMNS) + "\n"),
-        ("cut history", run_dir.HISTORY, ",".join(history.HISTORY_COLUMNS) + "\n1,2,"),
-        ("other columns", run_dir.HISTORY, "a,b\n1,2\n"),
-        ("cut metrics", run_dir.METRICS, '{"dataset": '),
-        ("metrics of NaN", run_dir.METRICS, '{"parameters": NaN}'),
+        ("no epoch", contents.HISTORY, ",".join(history.HISTORY_COLUMNS) + "\n"),
+        ("cut history", contents.HISTORY, ",".join(history.HISTORY_COLUMNS) + "\n1,2,"),
+        ("other columns", contents.HISTORY, "a,b\n1,2\n"),
+        ("cut metrics", contents.METRICS, '{"dataset": '),
+        ("metrics of NaN", contents.METRICS, '{"parameters": NaN}'),
     ):
         bad[name] = [good, _make_run(tmp_path / name)]
         (tmp_path / name / file).write_text(content)
@@ -403,7 +403,7 @@ def test_names_that_are_no_text(tmp_path, capsys):
     assert report.main([str(run), "--out", str(tmp_path / name / "out")]) == 0
     capsys.readouterr()
     assert len((tmp_path / name / "out" / "table.md").read_text("utf-8").splitlines()) == 3
-    (run / run_dir.METRICS).unlink()
+    (run / contents.METRICS).unlink()
     assert report.main([str(run), "--out", str(tmp_path / name / "out")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -19,8 +19,8 @@ from tfnode.runs.record import read_record
 def _prepare(*arguments, **options):
     """Enters the context and leaves it."""
     with run_dir.prepare(*arguments, **options) as path:
-        assert (path / run_dir.LOCK).exists()
-    (path / run_dir.LOCK).unlink()
+        assert (path / contents.LOCK).exists()
+    (path / contents.LOCK).unlink()
     return path
 
 
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 def _begin(path):
     path.mkdir(parents=True, exist_ok=True)
-    files.write_json(path / run_dir.CONFIG, RECORD)
+    files.write_json(path / contents.CONFIG, RECORD)
     return path
 
 
@@ -50,10 +50,10 @@ def test_default_folder_to_resume_or_overwrite(here):
     for name in ("ode", "ode-2"):
         _begin(here / "logs" / name)
     assert _prepare(None, "ode", resume=True).as_posix() == "logs/ode"
-    assert (here / "logs" / "ode" / run_dir.CONFIG).exists()
+    assert (here / "logs" / "ode" / contents.CONFIG).exists()
     assert _prepare(None, "ode", overwrite=True).as_posix() == "logs/ode"
-    assert not (here / "logs" / "ode" / run_dir.CONFIG).exists()
-    assert (here / "logs" / "ode-2" / run_dir.CONFIG).exists()
+    assert not (here / "logs" / "ode" / contents.CONFIG).exists()
+    assert (here / "logs" / "ode-2" / contents.CONFIG).exists()
 
 
 def test_named_folder_is_made(tmp_path):
@@ -68,16 +68,24 @@ def test_folder_with_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"--resume.*--overwrite") as error:
         _prepare(tmp_path, "ode")
     assert str(tmp_path) in str(error.value)
-    assert (tmp_path / run_dir.CONFIG).exists()
+    assert (tmp_path / contents.CONFIG).exists()
 
 
-@pytest.mark.parametrize("record", [None, {}, {"model_type": "gpt2"}, {"settings": {}}])
-def test_only_the_mark_makes_a_run(tmp_path, record):
-    """Other programs have files of these names, too."""
-    for name in ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras"):
-        (tmp_path / name).write_text("mine")
+OF_RUNS = ("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras")
+
+
+@pytest.mark.parametrize(
+    "names, record",
+    [
+        *((OF_RUNS, record) for record in (None, {}, {"model_type": "gpt2"}, {"settings": {}})),
+        *(((name,), None) for name in ("thesis.tex", "train/cats/1.jpg", "validation/cats/1.jpg")),
+    ],
+)
+def test_only_the_mark_makes_a_run(tmp_path, names, record):
+    """Other programs have files of these names, and data sets have folders of these names, too."""
+    _fill(tmp_path, names)
     if record is not None:
-        files.write_json(tmp_path / run_dir.CONFIG, record)
+        files.write_json(tmp_path / contents.CONFIG, record)
     before = _tree(tmp_path)
     for arguments in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(RunError, match="holds files but no run"):
@@ -99,22 +107,8 @@ def _tree(folder):
     }
 
 
-def test_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    for arguments in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(RunError, match="no run"):
-            _prepare(tmp_path, "ode", **arguments)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def test_resume_keeps_all(tmp_path):
-    _begin(tmp_path)
-    assert _prepare(tmp_path, "ode", resume=True) == tmp_path
-    assert (tmp_path / run_dir.CONFIG).exists()
-
-
 OWN = (
-    *("history.csv", "curves.png", "metrics.json", "model.keras", "best.keras", ".lock"),
+    *(*OF_RUNS, ".lock"),
     *("checkpoints/latest.npz", "checkpoints/step.npz", "checkpoints/.tmp-latest-x1.npz"),
     *("train/events.out.tfevents.1.host.v2", "validation/events.out.tfevents.2.host.v2"),
     *("model.onnx", "model.tflite", "saved_model/1/saved_model.pb"),
@@ -157,7 +151,7 @@ def test_overwrite_is_refused_where_other_files_are(tmp_path, stranger):
     assert (tmp_path / stranger).read_text() == stranger
 
 
-@pytest.mark.parametrize("name", (run_dir.CONFIG, *OWN))
+@pytest.mark.parametrize("name", (contents.CONFIG, *OWN))
 def test_no_link_is_followed(tmp_path, name):
     """The file that it points to is neither written to nor removed."""
     mine = tmp_path / "mine"
@@ -192,7 +186,7 @@ def test_a_link_that_comes_too_late_to_be_seen(tmp_path, monkeypatch):
     """The lock itself is opened without following one."""
     (tmp_path / "mine").write_text("years of work")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / run_dir.LOCK).symlink_to(tmp_path / "mine")
+    (tmp_path / "run" / contents.LOCK).symlink_to(tmp_path / "mine")
     monkeypatch.setattr(run_dir, "check_contents", lambda *arguments: None)
     with pytest.raises(RunError, match="symbolic links"):
         _prepare(tmp_path / "run", "ode")
@@ -203,7 +197,7 @@ def test_the_lock_empties_no_file(tmp_path):
     """Not that of another name for the same file, either."""
     (tmp_path / "mine").write_text("years of work")
     (tmp_path / "run").mkdir()
-    os.link(tmp_path / "mine", tmp_path / "run" / run_dir.LOCK)
+    os.link(tmp_path / "mine", tmp_path / "run" / contents.LOCK)
     with run_dir.prepare(tmp_path / "run", "ode"):
         pass
     assert (tmp_path / "mine").read_text() == "years of work"
@@ -226,16 +220,6 @@ def test_a_killed_overwrite_can_be_repeated(tmp_path, monkeypatch):
     assert contents.holds_run(tmp_path)
     _prepare(tmp_path, "ode", overwrite=True)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", run_dir.EVENTS)
-def test_overwrite_spares_a_folder_of_data(tmp_path, name):
-    """Data sets have folders called train and validation too: those alone are no run."""
-    (tmp_path / name / "cats").mkdir(parents=True)
-    (tmp_path / name / "cats" / "1.jpg").touch()
-    with pytest.raises(RunError):
-        _prepare(tmp_path, "ode", overwrite=True)
-    assert (tmp_path / name / "cats" / "1.jpg").exists()
 
 
 def test_place_that_cannot_be_written(tmp_path):
@@ -319,7 +303,7 @@ def test_halves_of_files_are_removed(tmp_path):
 
 
 def test_a_folder_of_a_run_that_never_began_is_free(tmp_path):
-    (tmp_path / run_dir.LOCK).touch()
+    (tmp_path / contents.LOCK).touch()
     (tmp_path / ".tmp-config-a1.json").touch()
     assert _prepare(tmp_path, "ode") == tmp_path
     assert list(tmp_path.iterdir()) == []
@@ -342,7 +326,7 @@ def test_check_touches_nothing(tmp_path):
     ):
         with pytest.raises(RunError, match=message):
             run_dir.check(**{"path": tmp_path / "run", "model": "ode", **arguments})
-    assert [p.name for p in (tmp_path / "run").iterdir()] == [run_dir.CONFIG]
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [contents.CONFIG]
 
 
 @pytest.mark.parametrize(
@@ -354,8 +338,8 @@ def test_check_touches_nothing(tmp_path):
 )
 def test_a_run_of_an_older_version_goes_on_as_it_began(norm, kept, tmp_path):
     record = RECORD | {"settings": {"model": {"norm": norm}}}
-    files.write_json(tmp_path / run_dir.CONFIG, record)
+    files.write_json(tmp_path / contents.CONFIG, record)
     assert read_record(tmp_path)["settings"]["model"] == {"norm": norm, **kept}
     record["settings"]["model"] |= {"renorm": True, "group_size": 4}
-    files.write_json(tmp_path / run_dir.CONFIG, record)
+    files.write_json(tmp_path / contents.CONFIG, record)
     assert read_record(tmp_path) == record

@@ -1,23 +1,16 @@
 """Classifying an image file."""
 
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-import tfnode
 from tfnode import classify as command
 from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.errors import RunError
 from tfnode.serving.classify import classify
 from tfnode.serving.digit_image import prepare
-
-ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 
 
 def _classifier():
@@ -29,7 +22,7 @@ def _classifier():
 
 def _run(folder, model):
     folder.mkdir()
-    model.save(folder / run_dir.MODEL)
+    model.save(folder / contents.MODEL)
     return folder
 
 
@@ -234,30 +227,3 @@ def test_diverged_model(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "image.png")
     with pytest.raises(RunError, match="diverge"):
         classify(_run(tmp_path / "run", model), tmp_path / "image.png")
-
-
-@pytest.mark.parametrize(
-    "arguments, status, name",
-    [
-        (["none", "image.png"], 1, "classify: Expected a run directory. Received: none"),
-        (["none"], 2, "IMAGE"),
-        (["none", "image.png", "--nope"], 2, "--nope"),
-    ],
-)
-def test_refused_before_tensorflow(tmp_path, arguments, status, name):
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tfnode.classify", *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == status
-    lines = result.stderr.splitlines()
-    message = "\n".join(line for line in lines if not line.startswith("import time:"))
-    assert name in message
-    assert "Traceback" not in message
-    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines if "|" in line}
-    assert "tfnode" in imported
-    assert not imported & {"tensorflow", "keras"}

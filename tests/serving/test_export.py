@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -15,14 +13,13 @@ from run_results import RECORD
 import tfnode
 from tfnode import export as command
 from tfnode import solvers
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files, run_dir
 from tfnode.runs.errors import RunError
 from tfnode.serving import export, portable, runtimes
 from tfnode.serving.trained import MEMBERS
 
 pytestmark = pytest.mark.few(3)
 
-ROOT = pathlib.Path(tfnode.__file__).resolve().parents[1]
 FORMATS = ("saved_model", "onnx", "tflite")
 SOLVERS = ("euler", "midpoint", "heun", "rk4", "rk38", "heun21", "bosh3", "dopri5", "tsit5")
 SOLVERS += ("dopri8",)
@@ -41,7 +38,7 @@ def _model(solver="rk4", gradient="adjoint", policy="float32", **kwargs):
     return keras.Model(inputs, outputs)
 
 
-def _run(folder, model, name=run_dir.BEST):
+def _run(folder, model, name=contents.BEST):
     """A run directory as far as the export reads it."""
     folder = pathlib.Path(folder)
     folder.mkdir(exist_ok=True)
@@ -63,15 +60,20 @@ def _assert_same_predictions(model, file_format, path):
         np.testing.assert_allclose(predict(x), original(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def _check(tmp_path, file_format, solver, gradient, kwargs):
+def _exported(tmp_path, model, file_format):
+    """The path of the artefact of a model, which predicts what the model does."""
     if file_format == "onnx":
         pytest.importorskip("tf2onnx")
         pytest.importorskip("onnxruntime")
-    model = _model(solver, gradient, **kwargs)
     path, difference = export.export(_run(tmp_path / "run", model), file_format)
-    assert path == tmp_path / "run" / run_dir.EXPORTS[file_format]
+    assert path == tmp_path / "run" / contents.EXPORTS[file_format]
     assert difference <= 1e-5
-    _assert_same_predictions(model, file_format, path)
+    return path
+
+
+def _check(tmp_path, file_format, solver, gradient, kwargs):
+    model = _model(solver, gradient, **kwargs)
+    _assert_same_predictions(model, file_format, _exported(tmp_path, model, file_format))
 
 
 @pytest.mark.parametrize(
@@ -94,14 +96,9 @@ def test_predictions(tmp_path, file_format, solver, gradient, kwargs):
 @pytest.mark.few(2)
 def test_half_precision_is_cast(tmp_path, file_format, policy):
     """The artefact is the model of the same weights in float32."""
-    if file_format == "onnx":
-        pytest.importorskip("tf2onnx")
-        pytest.importorskip("onnxruntime")
     half, single = _model(policy=policy), _model()
     single.set_weights(half.get_weights())
-    path, difference = export.export(_run(tmp_path / "run", half), file_format)
-    assert difference <= 1e-5
-    _assert_same_predictions(single, file_format, path)
+    _assert_same_predictions(single, file_format, _exported(tmp_path, half, file_format))
 
 
 def test_failed_solve_is_not_finite(tmp_path):
@@ -134,13 +131,9 @@ def test_all_solvers(tmp_path, file_format, number, solver, sequence):
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", None, "resnet"])
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_image_models(tmp_path, file_format, norm):
-    if file_format == "onnx":
-        pytest.importorskip("tf2onnx")
-        pytest.importorskip("onnxruntime")
     resnet = norm == "resnet"
     model = tfnode.models.resnet18() if resnet else tfnode.models.odenet(filters=16, norm=norm)
-    _, difference = export.export(_run(tmp_path / "run", model), file_format)
-    assert difference <= 1e-5
+    _exported(tmp_path, model, file_format)
 
 
 REFUSED = {
@@ -169,7 +162,7 @@ def test_refused(tmp_path, monkeypatch, capsys, case):
     assert printed.err.count("\n") == 1
     for name in names:
         assert name in printed.err
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
 
 
 def test_adaptive_sequence_of_one_interval_is_not_refused():
@@ -203,7 +196,7 @@ def test_failure_of_a_converter_is_one_line(tmp_path, capfd):
     assert printed.err.count("\n") == 1
     assert "converted to tflite" in printed.err
     assert "--format=saved_model" in printed.err
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
     with pytest.raises(RunError) as error:
         command.main([str(run), "--format=tflite", "--debug"])
     assert error.value.__cause__ is not None
@@ -223,7 +216,7 @@ def test_other_predictions_are_refused(tmp_path, monkeypatch, factor):
     run = _run(tmp_path / "run", model)
     with pytest.raises(RunError, match="differ"):
         export.export(run, "saved_model")
-    assert _contents(run) == [run_dir.BEST]
+    assert _contents(run) == [contents.BEST]
 
 
 def test_rest_request(tmp_path):
@@ -248,10 +241,10 @@ def test_rest_request(tmp_path):
 
 def test_best_before_final(tmp_path):
     best, final = _model("euler"), _model("euler")
-    run = _run(_run(tmp_path / "run", final, run_dir.MODEL), best)
+    run = _run(_run(tmp_path / "run", final, contents.MODEL), best)
     path, _ = export.export(run, "saved_model")
     _assert_same_predictions(best, "saved_model", path)
-    (run / run_dir.BEST).unlink()
+    (run / contents.BEST).unlink()
     path, _ = export.export(run, "saved_model", overwrite=True)
     _assert_same_predictions(final, "saved_model", path)
     assert "saved_model/2" not in _contents(run)
@@ -265,11 +258,11 @@ def _damaged_runs(folder):
     for name in ("empty", "cut", "zip", "other"):
         (folder / name).mkdir()
     _run(folder / "cut", _model("euler"))
-    whole = (folder / "cut" / run_dir.BEST).read_bytes()
-    (folder / "cut" / run_dir.BEST).write_bytes(whole[: len(whole) // 2])
-    with zipfile.ZipFile(folder / "zip" / run_dir.BEST, "w") as archive:
+    whole = (folder / "cut" / contents.BEST).read_bytes()
+    (folder / "cut" / contents.BEST).write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(folder / "zip" / contents.BEST, "w") as archive:
         archive.writestr("config.json", "{}")
-    (folder / "other" / run_dir.BEST).write_bytes(b"no model")
+    (folder / "other" / contents.BEST).write_bytes(b"no model")
     return runs
 
 
@@ -305,7 +298,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setitem(runtimes.RUNTIMES, "saved_model", lambda path: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+    with zipfile.ZipFile(run / contents.BEST, "w") as archive:
         for name in MEMBERS:
             archive.writestr(name, b"")
     return run
@@ -350,45 +343,17 @@ def test_not_checked_is_said(quick, capsys):
 
 def test_overwriting_a_run_takes_its_artefacts_away(quick):
     export.export(quick, "saved_model")
-    files.write_json(quick / run_dir.CONFIG, RECORD)
+    files.write_json(quick / contents.CONFIG, RECORD)
     with run_dir.prepare(quick, "ode", overwrite=True):
-        assert [x for x in _contents(quick) if x != run_dir.LOCK] == []
+        assert [x for x in _contents(quick) if x != contents.LOCK] == []
 
 
 def test_without_the_converter(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     run = tmp_path / "run"
     run.mkdir()
-    with zipfile.ZipFile(run / run_dir.BEST, "w") as archive:
+    with zipfile.ZipFile(run / contents.BEST, "w") as archive:
         for name in MEMBERS:
             archive.writestr(name, b"")
     assert command.main([str(run), "--format=onnx"]) == 1
     assert "pip install 'tfnode[export]'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments, status, name",
-    [
-        (["none", "--format=onnx"], 1, "export: Expected a run directory. Received: none"),
-        (["none"], 2, "--format"),
-        (["none", "--format=pickle"], 2, "tflite"),
-        (["none", "--format=onnx", "--nope"], 2, "--nope"),
-    ],
-)
-def test_refused_before_tensorflow(tmp_path, arguments, status, name):
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tfnode.export", *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == status
-    lines = result.stderr.splitlines()
-    message = "\n".join(line for line in lines if not line.startswith("import time:"))
-    assert name in message
-    assert "Traceback" not in message
-    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines if "|" in line}
-    assert "tfnode" in imported
-    assert not imported & {"tensorflow", "keras"}

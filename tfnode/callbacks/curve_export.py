@@ -50,14 +50,16 @@ class CurveExport(keras.callbacks.Callback):
         self.elapsed = elapsed
         self.directory = pathlib.Path(directory)
         self.title = self.directory.name if title is None else title
-        self.rows: list[Row] | None = []
+        self.rows: list[Row] = []
+        self._begun = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.rows = None
+        self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self.rows is None:
+        if not self._begun:
+            self._begun = True
             path = self.directory / HISTORY
             earlier = read_history(path) if epoch > 0 and path.exists() else []
             self.rows = [row for row in earlier if row["epoch"] <= epoch]
@@ -66,11 +68,6 @@ class CurveExport(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.rows is None:
-            raise RuntimeError(
-                "CurveExport learns of an epoch's end before its beginning. Give it to `fit`, or "
-                "call its methods in the order in which `fit` does."
-            )
         row = {name: (logs or {}).get(name) for name in history_columns(self.score)}
         row["epoch"] = epoch + 1
         row["learning_rate"] = last_learning_rate(self.model.optimizer)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.callbacks.average_weights import averages_of
 from tfnode.layers import TimeBatchNormalization
 
@@ -40,10 +41,8 @@ class Recalibrate(keras.callbacks.Callback):
 
     def __init__(self, batches: tf.data.Dataset, steps: int = 100) -> None:
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"`steps` must be an int of at least 1. Received: steps={steps!r}")
         self.batches = batches
-        self.steps = steps
+        self.steps = checks.integer("steps", steps, 1)
         self._forward: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tfnode.layers.solve_costs import CountsCosts
+from tfnode.layers.solve_costs import counting_layers
 
 
 class SolverStats(keras.callbacks.Callback):
@@ -37,11 +37,11 @@ class SolverStats(keras.callbacks.Callback):
     """
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        for block in self._blocks():
+        for block in counting_layers(self.model):
             block.reset_costs()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        blocks = self._blocks()
+        blocks = counting_layers(self.model)
         if logs is None or not blocks:
             return
         costs = [block.costs() for block in blocks]
@@ -53,6 +53,3 @@ class SolverStats(keras.callbacks.Callback):
         logs["reconstruction_error"] = max(
             c["reconstruction_error"] / max(c["backward_solves"], 1) for c in costs
         )
-
-    def _blocks(self) -> list[CountsCosts]:
-        return [layer for layer in self.model._flatten_layers() if isinstance(layer, CountsCosts)]

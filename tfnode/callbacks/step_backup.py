@@ -11,7 +11,7 @@ import numpy as np
 
 from tfnode.callbacks import checkpoint
 from tfnode.callbacks.divergence import not_finite
-from tfnode.layers.solve_costs import CountsCosts
+from tfnode.layers.solve_costs import counting_layers
 
 REMEDY = "Remove it to go on from the end of the last whole epoch."
 
@@ -124,7 +124,7 @@ class StepBackup(keras.callbacks.Callback):
         ends = np.cumsum([math.prod(v.shape) for v in variables])
         for variable, values in zip(variables, np.split(metrics, ends[:-1])):
             variable.assign_add(values.reshape(variable.shape).astype(variable.dtype))
-        for block, values in zip(_blocks(self.model), costs):
+        for block, values in zip(counting_layers(self.model), costs):
             block.add_costs(values)
 
 
@@ -154,10 +154,6 @@ def _metrics(model: keras.Model) -> np.ndarray:
     return np.concatenate(values, dtype=np.float64)
 
 
-def _blocks(model: keras.Model) -> list[CountsCosts]:
-    return [layer for layer in model._flatten_layers() if isinstance(layer, CountsCosts)]
-
-
 def _costs(model: keras.Model) -> np.ndarray:
     """Return the costs of the solves: `(blocks, numbers)`."""
-    return np.array([list(block.costs().values()) for block in _blocks(model)], np.float64)
+    return np.array([list(block.costs().values()) for block in counting_layers(model)], np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfnode import checks
 from tfnode.callbacks.curve_export import last_learning_rate
 from tfnode.files.whole import replacing
 
@@ -42,10 +43,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str | os.PathLike[str], every: int = 8) -> None:
         super().__init__()
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` must be an int of at least 1. Received: every={every!r}")
         self.directory = pathlib.Path(log_dir)
-        self.every = every
+        self.every = checks.integer("every", every, 1)
         self._writers: dict[str, Any] = {}
         self._first = 0
         self._before = (0.0, 0.0)
@@ -117,20 +116,16 @@ class TensorBoard(keras.callbacks.Callback):
         folders = (self.directory, self.directory / TRAIN, self.directory / VALIDATION)
         for path in sorted(p for f in folders for p in f.glob("events.out.tfevents.*")):
             kept, all_kept = [], True
-            records = iter(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
-            while True:
-                try:
-                    record = next(records)
-                except StopIteration:
-                    break
-                except tf.errors.DataLossError:  # The kill cut it off.
-                    all_kept = False
-                    break
-                event = tf.compat.v1.Event.FromString(record)
-                if all(_stays(v.tag, event.step, epoch, iterations) for v in event.summary.value):
-                    kept.append(record)
-                else:
-                    all_kept = False
+            try:
+                for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                    event = tf.compat.v1.Event.FromString(record)
+                    tags = [value.tag for value in event.summary.value]
+                    if all(_stays(tag, event.step, epoch, iterations) for tag in tags):
+                        kept.append(record)
+                    else:
+                        all_kept = False
+            except tf.errors.DataLossError:  # The kill cut it off.
+                all_kept = False
             if all_kept:
                 continue
             with replacing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:

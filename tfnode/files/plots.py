@@ -127,13 +127,16 @@ def _epochs(line: Any) -> np.ndarray:
     return np.asarray(line.get_xdata(), float)
 
 
-def legend(figure: Figure, handles: Mapping[str, Any], title: str | None = None) -> None:
-    """Write one legend on the right of all axes, where it hides no data."""
+def legend(
+    figure: Figure, handles: Mapping[str, Any], title: str | None = None, columns: int = 0
+) -> None:
+    """Write one legend where it hides no data: right of all axes, or below them in columns."""
     if handles:
         names = [plain(name) for name in handles]
-        figure.legend(
-            list(handles.values()), names, loc="outside right upper", title=title, frameon=False
-        )
+        place: dict[str, Any] = {"loc": "outside right upper"}
+        if columns:
+            place = {"loc": "outside lower center", "ncols": columns}
+        figure.legend(list(handles.values()), names, title=title, frameon=False, **place)
 
 
 def same_limits(axes: Sequence[Axes]) -> None:

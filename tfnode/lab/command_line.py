@@ -7,7 +7,8 @@ import pathlib
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
 
 DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 
@@ -24,20 +25,36 @@ def quiet_import(hide: bool = True) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if DRIVER.exists() else "3")
-    sys.stderr.flush()
-    saved = os.dup(2)
     with tempfile.TemporaryFile() as log:
         try:
-            os.dup2(log.fileno(), 2)
-            yield
+            with redirected(log, 2):
+                yield
         except BaseException:
             log.seek(0)
-            os.write(saved, log.read())
+            os.write(2, log.read())
             raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+
+
+@contextlib.contextmanager
+def redirected(file: IO[Any], *numbers: int) -> Iterator[None]:
+    """Have file descriptors of this process lead to a file; libraries in C++ write to them, too."""
+    saved = {number: os.dup(number) for number in numbers}
+    try:
+        _flush(numbers)
+        for number in numbers:
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        _flush(numbers)
+        for number, descriptor in saved.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _flush(numbers: Sequence[int]) -> None:
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if number in numbers:
+            stream.flush()
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -70,6 +87,22 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return integer
 
 
-def exit_on_sigterm() -> None:
-    """Have SIGTERM raise `SystemExit`, so that this process stops those that it started."""
+def parse_experiments(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, example: str
+) -> argparse.Namespace:
+    """Return the arguments of a command that runs experiments; SIGTERM ends it and its workers.
+
+    Args:
+        parser: The parser of the command, to which `config`, `--out` and `--data_dir` are added.
+        arguments: The command line; `None` for that of the process.
+        example: A config file that the command takes.
+    """
+    parser.add_argument("config", help=f"file such as {example}")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for runs and results"
+    )
+    parser.add_argument("--data_dir", help="folder of mnist.npz")
+    options = parser.parse_args(arguments)
+    # As an exception, so that this process stops those that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    return options

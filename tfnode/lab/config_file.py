@@ -116,6 +116,7 @@ def override(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 def _call(name: str, arguments: list[str]) -> Any:
     """Return the result of `get_config` in a file."""
     file = find(name)
+    # `runpy` is for files of users, which are no modules of a package: a path names them.
     above = str(file.resolve().parent.parent)
     sys.path.insert(0, above)
     try:

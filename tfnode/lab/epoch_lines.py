@@ -8,7 +8,7 @@ import keras
 
 from tfnode.files import plots
 from tfnode.files.history import score_text
-from tfnode.layers.solve_costs import CountsCosts
+from tfnode.layers.solve_costs import counting_layers
 from tfnode.solvers.runge_kutta import RungeKutta
 
 SECONDS = 0.5
@@ -61,7 +61,7 @@ class EpochLines(keras.callbacks.Callback):
         return ", ".join(parts)
 
     def _varies(self) -> bool:
-        blocks = (x for x in self.model._flatten_layers() if isinstance(x, CountsCosts))
         return any(
-            not isinstance(block.solver, RungeKutta) or block.solver.adaptive for block in blocks
+            not isinstance(block.solver, RungeKutta) or block.solver.adaptive
+            for block in counting_layers(self.model)
         )

@@ -15,7 +15,7 @@ from tfnode.gradients.reconstruction import CoarseAdjointWarning
 from tfnode.lab import devices, multi_worker
 from tfnode.lab.epoch_lines import EpochLines
 from tfnode.lab.interruption import Interruption
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 
 if TYPE_CHECKING:
     from tfnode.lab.run import Run
@@ -120,7 +120,7 @@ def test_batches(run: "Run", dataset: data.Dataset) -> tuple[Any, int]:
 def _save_best(run: "Run", average: callbacks.AverageWeights) -> callbacks.SaveBest:
     name, best = f"val_{run.dataset.score}", best_row(run.earlier)
     result = callbacks.SaveBest(
-        run.directory / run_dir.BEST,
+        run.directory / contents.BEST,
         name,
         best[name] if best else None,
         SCORES[run.dataset.score],

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from tfnode.lab import config_file
+from tfnode.lab import command_line, config_file
 from tfnode.lab.cluster import cluster
 from tfnode.lab.settings import Settings, rules_for
-from tfnode.runs import run_dir
+from tfnode.runs import contents, run_dir
 from tfnode.runs.errors import OtherSettings, RunError
 from tfnode.runs.record import check_resume, flat, read_record
 
@@ -134,13 +134,13 @@ def _parser(
     )
     parser.add_argument(
         "--data_dir",
-        type=_path,
+        type=command_line.folder,
         metavar="DIR",
         help="Folder with mnist.npz. Default: $TFNODE_DATA_DIR, or that of the run to resume.",
     )
     parser.add_argument(
         "--log_dir",
-        type=_path,
+        type=command_line.folder,
         metavar="DIR",
         help="Run directory. Default: logs/<model>, or the next free one.",
     )
@@ -194,12 +194,6 @@ def _add_switch(
     )
 
 
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected the path of a folder")
-    return text
-
-
 def _is_set(chosen: argparse.Namespace, name: str) -> bool:
     text = getattr(chosen, name)
     if text not in (False, "true", "false", "1", "0"):
@@ -220,7 +214,7 @@ def _begin(chosen: argparse.Namespace, configs: pathlib.Path, models: Sequence[s
         settings = Settings.read(record["settings"])
     except ValueError as error:
         raise RunError(
-            f"Expected settings of this version of tfnode in {path / run_dir.CONFIG}. "
+            f"Expected settings of this version of tfnode in {path / contents.CONFIG}. "
             f"Received: {error}"
         ) from error
     if chosen.model and settings.name in models and settings.name != chosen.model:

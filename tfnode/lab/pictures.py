@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfnode.files import plots, style
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.record import flat
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def write(run: "Run") -> None:
         labels = np.asarray(data.y_test, np.int64)
         figures = {}
         if run.settings.kind == "images":
-            figures[run_dir.PREDICTIONS] = predictions(data.x_test, labels, logits)
-        figures[run_dir.CONFUSION] = confusion(labels, logits)
+            figures[contents.PREDICTIONS] = predictions(data.x_test, labels, logits)
+        figures[contents.CONFUSION] = confusion(labels, logits)
         for name, figure in figures.items():
             plots.save(figure, run.directory / name)
             images[name.removesuffix(".png")] = (run.directory / name).read_bytes()

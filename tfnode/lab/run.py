@@ -18,11 +18,11 @@ from tfnode.files.whole import replacing
 from tfnode.lab import devices, multi_worker, pictures, summary
 from tfnode.lab.build import Pixels, compiled_model
 from tfnode.lab.fit import fit, test_batches
-from tfnode.lab.settings import Settings
-from tfnode.runs import run_dir
+from tfnode.lab.settings import Settings, record_to_resume
+from tfnode.runs import contents, run_dir
 from tfnode.runs.errors import Interrupted, RunError, TrainingError
 from tfnode.runs.files import write_json
-from tfnode.runs.record import INPUTS, PIXELS, check_resume, read_record
+from tfnode.runs.record import INPUTS, PIXELS
 
 ADVICE = {
     "optimizer": " --learning_rate sets it.",
@@ -89,7 +89,7 @@ class Run:
         """
         settings = self.settings
         if resume is not None:
-            self._record = _record_of(resume, settings)
+            self._record = record_to_resume(resume, settings)
         name = self._record["dataset"]["name"] if self._record else settings.chosen_data
         self.data_dir = data_dir
         self.dataset = data.load(name, data_dir, **settings.data_options)
@@ -128,16 +128,16 @@ class Run:
         with run_dir.prepare(
             log_dir, self.settings.name, resume=resume, overwrite=overwrite
         ) as self.directory:
-            checkpoints = self.directory / run_dir.CHECKPOINTS
-            self.backup = callbacks.Backup(checkpoints / run_dir.LATEST)
-            self.step_backup = callbacks.StepBackup(checkpoints / run_dir.STEP)
+            checkpoints = self.directory / contents.CHECKPOINTS
+            self.backup = callbacks.Backup(checkpoints / contents.LATEST)
+            self.step_backup = callbacks.StepBackup(checkpoints / contents.STEP)
             self.tensor_board = callbacks.TensorBoard(self.directory)
             if resume:
                 self._restore()
             record = summary.record(self, self._record)
-            write_json(self.directory / run_dir.CONFIG, record)
+            write_json(self.directory / contents.CONFIG, record)
             # The metrics of an interrupted run are no longer true.
-            (self.directory / run_dir.METRICS).unlink(missing_ok=True)
+            (self.directory / contents.METRICS).unlink(missing_ok=True)
             summary.announce(self)
             yield
 
@@ -179,7 +179,7 @@ class Run:
                 self.step_backup.restore(self.model, epoch)
         except CheckpointError as error:
             raise RunError(f"{error} Or begin again with --overwrite.") from error
-        path = self.directory / run_dir.HISTORY
+        path = self.directory / contents.HISTORY
         rows = read_history(path) if epoch or path.exists() else []
         # A run may have been killed after it wrote down an epoch, and before the checkpoint.
         whole = [*range(1, epoch + 1)], [*range(1, epoch + 2)]
@@ -222,29 +222,21 @@ class Run:
         if not kept:
             return f"{message} No epoch was finished, so no model was saved."
         return (
-            f"{message} {self.directory / run_dir.MODEL} is the model after epoch {kept}, "
-            f"{run_dir.BEST} the one after epoch {metrics['best']['epoch']:.0f}."
+            f"{message} {self.directory / contents.MODEL} is the model after epoch {kept}, "
+            f"{contents.BEST} the one after epoch {metrics['best']['epoch']:.0f}."
         )
 
     def _finish(self, ending: str, tested: dict[str, float] | None) -> dict[str, Any]:
         metrics = summary.metrics(self, ending)
         if self.test is not None:
             metrics["test"] = tested
-        write_json(self.directory / run_dir.METRICS, metrics)
+        write_json(self.directory / contents.METRICS, metrics)
         summary.summarise(self, metrics)
         return metrics
 
     def _save(self) -> None:
-        with replacing(self.directory / run_dir.MODEL) as temporary:
+        with replacing(self.directory / contents.MODEL) as temporary:
             self.model.save(temporary)
 
     def _scope(self) -> contextlib.AbstractContextManager[Any]:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
-
-
-def _record_of(path: str | os.PathLike[str], settings: Settings) -> dict[str, Any]:
-    """Return the record of a run that is to be resumed with some settings."""
-    record = read_record(path)
-    record["settings"] = Settings.read(record["settings"]).to_dict()
-    check_resume(path, record, settings.to_dict())
-    return record

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 
 from tfnode.files.history import Row, read_history
 from tfnode.lab import worker
-from tfnode.lab.settings import Settings
-from tfnode.runs import run_dir
+from tfnode.lab.settings import Settings, record_to_resume
+from tfnode.runs import contents
 from tfnode.runs.errors import Finished
 from tfnode.runs.files import read_json
-from tfnode.runs.record import check_resume, read_record
 
 FINISHED, DIVERGED, BEGUN, NEW, STOPPED = "finished", "diverged", "begun", "new", "stopped"
 SECONDS = 0.2
@@ -45,20 +44,18 @@ class Experiment:
         Raises:
             RunError: If the run there has other settings or cannot be read.
         """
-        if not run_dir.holds_run(self.path):
+        if not contents.holds_run(self.path):
             return NEW
-        record = read_record(self.path)
-        record["settings"] = Settings.read(record["settings"]).to_dict()
         try:
-            check_resume(self.path, record, self.settings.to_dict())
+            record_to_resume(self.path, self.settings)
         except Finished:
             return FINISHED
-        metrics = self.path / run_dir.METRICS
+        metrics = self.path / contents.METRICS
         return DIVERGED if metrics.exists() and read_json(metrics).get("diverged") else BEGUN
 
     def history(self) -> list[Row]:
         """Return the epochs so far; there are none before the first has ended."""
-        file = self.path / run_dir.HISTORY
+        file = self.path / contents.HISTORY
         return read_history(file) if file.exists() else []
 
 

@@ -2,9 +2,8 @@
 
 import inspect
 import types
-import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -79,8 +78,7 @@ class Rule(NamedTuple):
         kinds = list(_kinds(self.field.annotation))
         if bool in kinds:
             return (True, False)
-        literals = [v for k in kinds if typing.get_origin(k) is typing.Literal for v in _args(k)]
-        return tuple(literals)
+        return tuple(v for k in kinds if get_origin(k) is Literal for v in get_args(k))
 
     @property
     def range(self) -> tuple[Any, Any] | None:
@@ -160,11 +158,11 @@ def _section_of(field: FieldInfo) -> type[Section] | None:
 
 def _kinds(annotation: Any) -> Iterator[Any]:
     """Yield the types in a union, without their annotations."""
-    origin = typing.get_origin(annotation)
+    origin = get_origin(annotation)
     if origin is Annotated:
-        yield from _kinds(_args(annotation)[0])
-    elif origin in (typing.Union, types.UnionType):
-        for part in _args(annotation):
+        yield from _kinds(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for part in get_args(annotation):
             yield from _kinds(part)
     else:
         yield annotation
@@ -172,11 +170,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 def _metadata(annotation: Any) -> Iterator[Any]:
     """Yield the limits in the annotations of the types in a union."""
-    for part in _args(annotation)[1:] if typing.get_origin(annotation) is Annotated else ():
+    for part in get_args(annotation)[1:] if get_origin(annotation) is Annotated else ():
         yield from part.metadata if isinstance(part, FieldInfo) else (part,)
-    for part in _args(annotation):
+    for part in get_args(annotation):
         yield from _metadata(part)
-
-
-def _args(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation)

@@ -1,5 +1,6 @@
 """`Settings`: everything that an experiment depends on."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from tfnode.lab.cluster import cluster
 from tfnode.lab.data_settings import DATA, SeriesSettings, SpiralsSettings
 from tfnode.lab.model_settings import MODELS, ModelSettings
 from tfnode.lab.section import Rule, Section, plain
-from tfnode.runs.record import flat
+from tfnode.runs.record import check_resume, flat, read_record
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -190,6 +191,18 @@ class Settings(Section):
             )
         if self.strategy == "multi_worker":
             cluster()
+
+
+def record_to_resume(path: str | os.PathLike[str], settings: Settings) -> dict[str, Any]:
+    """Return the record of a run that is to be resumed with some settings.
+
+    Raises:
+        RunError: If it cannot be; see `read_record` and `check_resume`.
+    """
+    record = read_record(path)
+    record["settings"] = Settings.read(record["settings"]).to_dict()
+    check_resume(path, record, settings.to_dict())
+    return record
 
 
 def rules_for(model: str) -> dict[str, Rule]:

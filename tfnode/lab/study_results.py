@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfnode.files import plots
 from tfnode.files.history import Row, read_history, score_of
-from tfnode.files.whole import replacing
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.errors import RunError
-from tfnode.runs.files import read_json, write_json
+from tfnode.runs.files import read_json, write_json, write_text
 from tfnode.runs.record import read_record
 from tfnode.runs.tables import markdown, spread
 
@@ -39,7 +38,7 @@ def write_results(
     """
     failed = {cell.name: reason for cell, reason in failures.items()}
     done = [cell for cell in cells if cell.name not in failed]
-    histories = {c.name: read_history(c.experiment.path / run_dir.HISTORY) for c in done}
+    histories = {c.name: read_history(c.experiment.path / contents.HISTORY) for c in done}
     scores = {score_of(history) for history in histories.values()}
     if len(scores) > 1:
         raise RunError(f"Expected models of one score. Received: {', '.join(scores)}")
@@ -52,8 +51,7 @@ def write_results(
     # A model that gives every sample the same class belongs beside all others.
     constants = {row["dataset"]: row["constant"] for row in rows if row["constant"] is not None}
     written = [out / TABLE]
-    with replacing(out / TABLE) as temporary:
-        temporary.write_text(_table(models, constants, score, failures), encoding="utf-8")
+    write_text(out / TABLE, _table(models, constants, score, failures))
     held_out = {"validation" if cell.experiment.settings.validation else "test" for cell in cells}
     title = plots.origin([row["dataset"] for row in rows], [row["seed"] for row in rows])
     for name, columns in _figures(score, " or ".join(sorted(held_out))).items():
@@ -78,7 +76,7 @@ def write_results(
 def _row(cell: "Cell", score: str, last: Row) -> dict[str, Any]:
     """Return the numbers of one finished cell."""
     path = cell.experiment.path
-    metrics, record = read_json(path / run_dir.METRICS), read_record(path)
+    metrics, record = read_json(path / contents.METRICS), read_record(path)
     # With a validation split the history has that, and the metrics have the test set.
     test = metrics.get("test") or {"loss": last["val_loss"], score: last[f"val_{score}"]}
     return {

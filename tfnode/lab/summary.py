@@ -15,7 +15,7 @@ from tfnode.files.history import (
     score_text,
 )
 from tfnode.lab.build import Pixels
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.provenance import provenance
 from tfnode.runs.record import INPUTS, PIXELS
 
@@ -89,7 +89,7 @@ def announce(run: "Run") -> None:
 
 def metrics(run: "Run", ending: str) -> dict[str, Any]:
     """Return the content of `metrics.json`, from the history on disk."""
-    path = run.directory / run_dir.HISTORY
+    path = run.directory / contents.HISTORY
     rows = read_history(path) if path.exists() else []
     # JSON has no NaN, which a loss that diverged may be.
     rows = [{k: v if v is None or math.isfinite(v) else None for k, v in r.items()} for r in rows]
@@ -123,7 +123,7 @@ def summarise(run: "Run", metrics: dict[str, Any]) -> None:
     """Print the results of a run."""
     name, score = run.settings.name, run.dataset.score
     final, best = (metrics[x][f"val_{score}"] for x in ("final", "best"))
-    written = ", ".join(x for x in run_dir.CONTENTS if (run.directory / x).exists())
+    written = ", ".join(x for x in contents.CONTENTS if (run.directory / x).exists())
     if final is None:
         print(f"{name}: no epoch was finished; wrote {run.directory}/: {written}")
         return

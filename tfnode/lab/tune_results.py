@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfnode.files import plots, style
-from tfnode.files.whole import replacing
 from tfnode.lab.search_space import SearchSpace
-from tfnode.runs.files import write_json
+from tfnode.runs.files import write_json, write_text
 from tfnode.runs.tables import markdown
 
 RESULTS = "results.json"
@@ -36,7 +35,7 @@ def write_results(
     complete = study.get_trials(states=[TrialState.COMPLETE])
     if not complete:
         raise ValueError(f"No trial was finished. See the .log files in {out}/runs.")
-    best, importances = study.best_trial, _importances(study, config["seed"])
+    best, importances = study.best_trial, _importances(study, complete, config["seed"])
     # The best settings are for training on all of the training set.
     final = {**config["settings"], **best.params, "validation": 0.0}
     flags = [f"--config.{k}={v}" for k, v in final.items()]
@@ -60,17 +59,15 @@ def write_results(
     ]
     results = {"best": found, "importances": importances, "trials": trials, "config": config}
     write_json(out / RESULTS, results)
-    with replacing(out / TABLE) as temporary:
-        temporary.write_text(_table(config, importances, trials), encoding="utf-8")
+    write_text(out / TABLE, _table(config, importances, trials))
     plots.save(_figure(trials, config, importances), out / FIGURE)
     return [out / name for name in (BEST, RESULTS, TABLE, FIGURE)]
 
 
-def _importances(study: Any, seed: int) -> dict[str, float]:
+def _importances(study: Any, complete: list[Any], seed: int) -> dict[str, float]:
     """Return by how much each setting explains the accuracies (fANOVA); they add up to 1."""
     import optuna
 
-    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     if len({t.value for t in complete}) < 2:
         return {}  # There is nothing to explain.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
@@ -135,9 +132,7 @@ def _figure(
         right.set_xscale("log")
     for axis in (left, middle, right):
         style.grid(axis)
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False
-    )
+    plots.legend(figure, handles, columns=3)
     return figure
 
 

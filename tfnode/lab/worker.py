@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from tfnode.lab import command_line
 from tfnode.lab.settings import Settings
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.errors import Interrupted, TrainingError
 from tfnode.runs.files import open_log
 
@@ -44,7 +44,7 @@ def start(
         "settings": settings.to_dict(),
         "log_dir": str(path),
         "data_dir": data_dir and str(data_dir),
-        "resume": run_dir.holds_run(path),
+        "resume": contents.holds_run(path),
     }
     environment = dict(os.environ)
     if threads:

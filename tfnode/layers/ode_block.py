@@ -198,7 +198,7 @@ class ODEBlock(TakesContext, CountsCosts, keras.layers.Layer):
                 self.solver,
                 self.gradient,
                 final_only=not self.return_sequences,
-                counters=self._costs.backward if training is True else (),
+                counters=self.counters(training),
                 integrand=integrand,
                 context=cast(context, self.compute_dtype),
             )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 FORWARD = ("forward_solves", "forward", "forward_steps", "forward_rejected")
@@ -75,6 +76,10 @@ class CountsCosts:
     built: bool
     solver: Any
 
+    def counters(self, training: bool | None) -> tuple:
+        """Return the variables that each solve counts up on the way back."""
+        return self._costs.backward if training is True else ()
+
     def costs(self) -> dict[str, float]:
         """Return what solves in training cost since `reset_costs`.
 
@@ -97,12 +102,13 @@ class CountsCosts:
         self._costs.add(costs)
 
 
+def counting_layers(model: keras.Model) -> list[CountsCosts]:
+    """Return the layers of a model that tell what their solves cost."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, CountsCosts)]
+
+
 class CountsPasses(CountsCosts):
     """The part of a layer for series that tells what they cost. Its solve is a whole pass."""
-
-    def counters(self, training: bool | None) -> tuple:
-        """Return the variables that each solve of a pass counts up on the way back."""
-        return self._costs.backward if training is True else ()
 
     def count_pass(self, costs: tf.Tensor) -> None:
         self._costs.count_forward(tf.unstack(tf.reduce_sum(costs, 1)))

@@ -221,14 +221,8 @@ def training(runs: list[Any]) -> Any:
         axis.set_ylim(bottom=0.0)
     for axis in axes[0]:
         axis.set_xlabel("")
-    _legend(figure, handles)
+    plots.legend(figure, handles, columns=len(handles))
     return figure
-
-
-def _legend(figure: Any, handles: dict[str, Any]) -> None:
-    """Write one legend below all axes."""
-    lines = list(handles.values())
-    figure.legend(lines, list(handles), loc="outside lower center", ncols=len(lines), frameon=False)
 
 
 def _label(axis: Any, title: str, x: str, y: str) -> None:

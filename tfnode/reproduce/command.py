@@ -25,10 +25,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tfnode.files import plots
-from tfnode.files.whole import replacing
 from tfnode.lab import command_line
 from tfnode.lab.command_line import at_least, folder
-from tfnode.runs.files import make_folder, write_json
+from tfnode.runs.files import make_folder, write_json, write_text
 from tfnode.runs.provenance import provenance
 from tfnode.runs.tables import markdown, spread
 
@@ -134,8 +133,7 @@ def _write(out: pathlib.Path, record: dict[str, Any], results: Results) -> Itera
     for name, figure in results.figures.items():
         plots.save(figure, out / f"{name}.png")
         yield out / f"{name}.png"
-    with replacing(out / TABLE) as temporary:
-        temporary.write_text(markdown([results.columns, *results.rows]), encoding="utf-8")
+    write_text(out / TABLE, markdown([results.columns, *results.rows]))
     yield out / TABLE
     write_json(out / RESULTS, record)
     yield out / RESULTS

@@ -195,8 +195,7 @@ def draw_densities(drawings: Any) -> Any:
             axis.set_yticks([])
     for axis, title in zip(axes[0], ("data", "density", "samples", "paths")):
         axis.set_title(title)
-    lines = list(handles.values())
-    figure.legend(lines, list(handles), loc="outside lower center", ncols=2, frameon=False)
+    plots.legend(figure, handles, columns=2)
     return figure
 
 

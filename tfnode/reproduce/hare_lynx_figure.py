@@ -58,7 +58,5 @@ def figure(
         axis.plot(*one.path.T, color=color, linewidth=1.4)
         axis.set(title=name, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel=ANIMALS[0])
     axes[names[0]].set_ylabel(ANIMALS[1])
-    result.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False
-    )
+    plots.legend(result, handles, columns=3)
     return result

@@ -18,7 +18,7 @@ from tfnode.files import plots, style
 from tfnode.lab import config_file, runner
 from tfnode.lab.settings import SpiralsSettings
 from tfnode.reproduce import command
-from tfnode.runs import files, run_dir
+from tfnode.runs import contents, files
 
 MODELS = {"rnn": "RNN", "latent_ode": "latent ODE"}
 # Chen et al. (2018), table 2.
@@ -70,7 +70,7 @@ def _trained(options: argparse.Namespace, model: str, points: int, seed: int) ->
     one = runner.Experiment(_folder(options, model, points, seed), settings)
     state = one.state()
     if state == runner.FINISHED:
-        return files.read_json(one.path / run_dir.METRICS)
+        return files.read_json(one.path / contents.METRICS)
     return experiment.run(settings, log_dir=one.path, resume=state != runner.NEW)
 
 
@@ -89,7 +89,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
     figure = plots.blank_figure(style.WIDE, 5.1, title)
     handles: dict[str, Any] = {}
     for (model, title), axes in zip(MODELS.items(), figure.subplots(len(MODELS), SHOWN)):
-        network = trained.load(_folder(options, model, points, options.seed) / run_dir.MODEL)
+        network = trained.load(_folder(options, model, points, options.seed) / contents.MODEL)
         paths = network.predict(x, verbose=0)
         before = None
         if model == "latent_ode":
@@ -125,8 +125,7 @@ def _figure(options: argparse.Namespace, points: int) -> Any:
             if model == next(iter(MODELS)):
                 axis.set_title(f"{'counter-' * (i % 2)}clockwise")
         axes[0].set_ylabel(title)
-    lines = list(handles.values())
-    figure.legend(lines, list(handles), loc="outside lower center", ncols=3, frameon=False)
+    plots.legend(figure, handles, columns=3)
     return figure
 
 

@@ -21,7 +21,7 @@ from tfnode.files import plots, style
 from tfnode.lab import runner
 from tfnode.lab.settings import Settings
 from tfnode.reproduce import command
-from tfnode.runs import run_dir
+from tfnode.runs.contents import MODEL
 from tfnode.runs.files import make_folder
 
 TRAINED, TESTED = (1, 4), (1, 2, 3, 4, 6, 8, 12, 16)
@@ -77,7 +77,7 @@ def evaluated(one: runner.Experiment, dataset: Any) -> list[dict[str, float]]:
 
     from tfnode.lab.build import Pixels, compiled_model
 
-    weights = keras.models.load_model(one.path / run_dir.MODEL, compile=False).get_weights()
+    weights = keras.models.load_model(one.path / MODEL, compile=False).get_weights()
     settings, dataset, scores = copy.deepcopy(one.settings), Pixels(*dataset), []
     for settings.model.num_steps in TESTED:
         model = compiled_model(settings, dataset)

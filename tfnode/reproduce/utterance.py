@@ -19,7 +19,7 @@ from tfnode.lab import runner
 from tfnode.lab.settings import SeriesSettings, Settings
 from tfnode.reproduce import command
 from tfnode.reproduce.utterance_figure import figure
-from tfnode.runs import run_dir
+from tfnode.runs import contents
 from tfnode.runs.files import make_folder
 
 CONFIGS = {"neural_cde": neural_cde, "ode_rnn": ode_rnn}
@@ -88,7 +88,7 @@ def _trained(options: argparse.Namespace, name: str) -> Any:
         outcome = runner.run([one])[one]
         if outcome != runner.FINISHED:
             raise ValueError(f"{name}: {outcome}")
-    return keras.models.load_model(one.path / run_dir.MODEL, compile=False)
+    return keras.models.load_model(one.path / contents.MODEL, compile=False)
 
 
 def read(model: Any, values: np.ndarray, times: np.ndarray) -> Reading:

@@ -12,10 +12,15 @@ from tfnode.files.whole import reason, refuse_pipe, replacing
 from tfnode.runs.errors import RunError
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, sort_keys=True) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, sort_keys=True) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

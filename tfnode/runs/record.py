@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from tfnode.runs.contents import CHECKPOINTS, CONFIG, HISTORY, LATEST, METRICS
 from tfnode.runs.errors import Finished, OtherSettings, RunError
 from tfnode.runs.files import read_json, usable
-from tfnode.runs.run_dir import CHECKPOINTS, CONFIG, HISTORY, LATEST, METRICS, check_contents
+from tfnode.runs.run_dir import check_contents
 
 # In the record of a run whose model takes images of 0 to 255, and the name of its layer that
 # normalises them. Models of older versions take images that are normalised.

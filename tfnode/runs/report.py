@@ -9,10 +9,9 @@ from tfnode.files import plots
 from tfnode.files.history import Row, read_history, score_of
 from tfnode.files.whole import replacing
 from tfnode.runs import report_table
-from tfnode.runs.contents import holds_run
+from tfnode.runs.contents import CONFIG, HISTORY, METRICS, holds_run
 from tfnode.runs.errors import RunError
 from tfnode.runs.files import make_folder, write_json
-from tfnode.runs.run_dir import CONFIG, HISTORY, METRICS
 
 Path = str | os.PathLike[str]
 

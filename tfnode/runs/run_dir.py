@@ -5,52 +5,10 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from tfnode.runs.contents import (
-    BEST,
-    CHECKPOINTS,
-    CONFIG,
-    CONFUSION,
-    CONTENTS,
-    CURVES,
-    EVENTS,
-    EXPORTS,
-    HISTORY,
-    LATEST,
-    LOCK,
-    METRICS,
-    MODEL,
-    PREDICTIONS,
-    STEP,
-    contents,
-    holds_run,
-    is_half,
-    listed,
-)
+from tfnode.runs.contents import CONFIG, LOCK, contents, holds_run, is_half, listed
 from tfnode.runs.errors import RunError, Taken
 from tfnode.runs.files import try_to_write, usable
 from tfnode.runs.lock import locked
-
-__all__ = [
-    "BEST",
-    "CHECKPOINTS",
-    "CONFIG",
-    "CONFUSION",
-    "CONTENTS",
-    "CURVES",
-    "EVENTS",
-    "EXPORTS",
-    "HISTORY",
-    "LATEST",
-    "LOCK",
-    "METRICS",
-    "MODEL",
-    "PREDICTIONS",
-    "STEP",
-    "check",
-    "check_contents",
-    "holds_run",
-    "prepare",
-]
 
 Path = str | os.PathLike[str]
 

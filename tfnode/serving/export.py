@@ -1,16 +1,13 @@
 """Export of the model of a run. TensorFlow is loaded once the arguments are checked."""
 
-import contextlib
 import importlib.util
 import os
 import pathlib
-import sys
 import tempfile
-from collections.abc import Iterator
 
-from tfnode.lab.command_line import quiet_import
+from tfnode.lab.command_line import quiet_import, redirected
+from tfnode.runs.contents import EXPORTS
 from tfnode.runs.errors import RunError
-from tfnode.runs.run_dir import EXPORTS
 from tfnode.serving import trained
 
 TOLERANCE = 1e-5  # Relative to the largest prediction where that is above 1.
@@ -31,7 +28,7 @@ def export(
     Args:
         run: Path of a run directory.
         file_format: `"saved_model"`, `"onnx"` or `"tflite"`.
-        out: Path to write; `None` for that in `run_dir.EXPORTS`, within the run.
+        out: Path to write; `None` for that in `tfnode.runs.contents.EXPORTS`, within the run.
         overwrite: Whether an artefact of the same format in `out` may be replaced.
         quiet: Whether to hide the output of the converters.
 
@@ -59,8 +56,8 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=parent) as folder:
         new = pathlib.Path(folder, "new")
         try:
-            with _silence() if quiet else contextlib.nullcontext():
-                runtimes.write(model, file_format, new)
+            with open(os.devnull, "w") as nowhere, redirected(nowhere, *((1, 2) if quiet else ())):
+                runtimes.WRITERS[file_format](model, new)
                 difference = runtimes.difference(model, file_format, new)
         except (RunError, OSError):
             raise
@@ -96,23 +93,3 @@ def _check_out(out: pathlib.Path, file_format: str, overwrite: bool) -> None:
     if not same:
         kind = "a SavedModel's folder" if file_format == "saved_model" else "a file"
         raise RunError(f"--overwrite replaces {kind}, and {out} is something else.")
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hide the output of the process, that of C++ too."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, descriptor in enumerate(saved, 1):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(nowhere)

@@ -17,11 +17,6 @@ from tfnode.serving.portable import portable
 Predict = Callable[[Any], np.ndarray]
 
 
-def write(model: keras.Model, file_format: str, path: pathlib.Path) -> None:
-    """Write a model as an artefact in `"saved_model"`, `"onnx"` or `"tflite"`."""
-    WRITERS[file_format](model, path)
-
-
 def difference(model: keras.Model, file_format: str, path: pathlib.Path) -> float | None:
     """Return the largest difference of a prediction, for two sizes of the batch.
 

@@ -5,9 +5,9 @@ import pathlib
 import zipfile
 from typing import TYPE_CHECKING
 
+from tfnode.runs.contents import BEST, MODEL
 from tfnode.runs.errors import RunError
 from tfnode.runs.record import FROM_PIXELS
-from tfnode.runs.run_dir import BEST, MODEL
 
 if TYPE_CHECKING:
     import keras
