@@ -121,11 +121,10 @@ def solve(
     """Solve as `odeint` does, for layers.
 
     Args:
-        func, y0, t, independent, step_times: As in `odeint`. With step times all states are
-            returned.
+        func, y0, t, independent, step_times: As in `odeint`.
         solver, gradient: Instances.
         final_only: Whether to return the state at the last time alone, without the time
-            axis. Nothing is stored for the others.
+            axis. Without step times nothing is stored for the others.
         counters: See `Request`.
         integrand: `integrand(func, t, y) -> (func(t, y), rate)`, `rate` a scalar that is to
             be integrated along the path, or `None`. It is a quadrature: a Runge-Kutta solver
@@ -169,23 +168,28 @@ def _solve(
         _check_independent(solver, integrand)
         times = functools.partial(clocks, t)
     problem = Problem(func, y0, times, integrand, independent, step_times, context)
+    # A backward solve with step times starts again from the state at each of them.
+    last_only = final_only and step_times is None
     # Of two times only the last takes solving.
     stack = problem.times.shape[-1] == 2 and not final_only and step_times is None
     request = Request(
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t) or tf.is_tensor(step_times),
-        final_only=final_only or stack,
+        final_only=last_only or stack,
         counters=counters,
     )
     outputs, stats = gradient.solve(problem, request)
     states, quadratures = outputs[: len(problem.y0)], outputs[len(problem.y0) :]
     if stack:
         states = [tf.stack(pair) for pair in zip(problem.y0, states)]
-    requested = problem.times
-    if step_times is not None:
-        states, requested = problem.requested(states)
-    if independent and not stack and not final_only:
-        states = at_last_times(states, requested)
+    elif not last_only:
+        requested = problem.times
+        if step_times is not None:
+            states, requested = problem.requested(states)
+        if independent:
+            states = at_last_times(states, requested)
+        if final_only:
+            states = [x[-1] for x in states]
     dtype = problem.time_dtype
     integral = tf.zeros([], dtype)
     if quadratures:
