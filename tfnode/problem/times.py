@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfnode.solvers.failure import checked
 
 _NO_LENGTH = (
-    " Where two are equal, nothing is solved between them: leave one out, the state there is that "
-    "of the other."
+    " Where two are equal, nothing is solved between them. Leave one out: the state at both is the "
+    "same."
 )
 
 

@@ -26,9 +26,10 @@ _TRY = (
 
 
 class ErrorPace(Pace):
-    """The steps of one solve by `ErrorControl`: a single leg, in which times are passed.
+    """The steps of one solve by `ErrorControl`.
 
-    A method without dense output lands on every time, and all of them on the last.
+    One leg goes through all the times; outputs between steps are interpolated. A method without
+    dense output lands on every time, and all of them on the last.
     """
 
     legs, lands, straight = 1, False, False
