@@ -75,7 +75,7 @@ class Problem:
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self.quadratures = [] if integrand is None else [tf.zeros([], self.time_dtype)]
         # What has one row for each sample: the clock, then the context.
-        self._own: list = []
+        self._per_sample: list = []
         self.drop: Any = False
         given = t(self.time_dtype)
         rows = []
@@ -88,7 +88,7 @@ class Problem:
             given, self.places, self.stops = merged(given, step_times)
         self._set_times(given)
         if independent:
-            self._own = [*self._clock, *rows]
+            self._per_sample = [*self._clock, *rows]
             self._trace_samples()
         else:
             self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
@@ -104,7 +104,7 @@ class Problem:
         field = self.vector_field
         pinned = field.seeds or field.starts
         with Pinned(field.seeds, field.starts) if pinned else contextlib.nullcontext():
-            return self._evaluate(t, y, *(take(x, rows) for x in self._own))
+            return self._evaluate(t, y, *(take(x, rows) for x in self._per_sample))
 
     def refuse_random(self) -> None:
         """Raise if the dynamics draw random numbers, for an event, which takes several solves."""
@@ -115,9 +115,9 @@ class Problem:
                 "close over it, or call the layers with `training=False`."
             )
 
-    def caller_time(self, t: tf.Tensor, *own: tf.Tensor) -> tf.Tensor:
+    def caller_time(self, t: tf.Tensor, *per_sample: tf.Tensor) -> tf.Tensor:
         """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
-        clock = own or self._clock
+        clock = per_sample or self._clock
         if not clock:
             return tf.cast(t, self.time_dtype)
         origin, *bounds = clock
@@ -209,7 +209,7 @@ class Problem:
         """Trace the dynamics for batches of any size, or else for this one alone."""
 
         def traced(size: int | None) -> VectorField:
-            return VectorField(self._evaluate, self.times.dtype, self.y0, self._own, (size,))
+            return VectorField(self._evaluate, self.times.dtype, self.y0, self._per_sample, (size,))
 
         static = self.y0[0].shape[0]
         if compiled_by_xla():
@@ -229,10 +229,12 @@ class Problem:
                 "the layer with `training=False`."
             )
 
-    def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor], *own: tf.Tensor) -> tuple[list, list]:
+    def _evaluate(
+        self, t: tf.Tensor, y: Sequence[tf.Tensor], *per_sample: tf.Tensor
+    ) -> tuple[list, list]:
         size = len(self._clock)
-        y, t = self.pack(y), self.caller_time(t, *own[:size])
-        told = self._told(own[size:])
+        y, t = self.pack(y), self.caller_time(t, *per_sample[:size])
+        told = self._told(per_sample[size:])
 
         def func(t: tf.Tensor, y: Any) -> Any:
             return self._call(t, y, *told)

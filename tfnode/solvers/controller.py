@@ -184,7 +184,7 @@ class Controller(abc.ABC):
         """
 
 
-def checked_choice(on_failure: Any) -> str:
+def checked_on_failure(on_failure: Any) -> str:
     """Return `on_failure`, or raise `ValueError`."""
     if on_failure not in ("raise", "nan"):
         raise ValueError(

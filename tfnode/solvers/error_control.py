@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfnode import checks
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve, checked_choice
+from tfnode.solvers.controller import Controller, Solve, checked_on_failure
 from tfnode.solvers.error_pace import ErrorPace, RepeatedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_pace import RepeatedSamplePace, SamplePace
@@ -50,7 +50,7 @@ class ErrorControl(Controller):
         self.tolerances = float(np.max(self.rtol)), float(np.max(self.atol))
         self.first_step = None if first_step is None else checks.positive("first_step", first_step)
         self.max_steps = checks.integer("max_steps", max_steps, 1)
-        self.on_failure = checked_choice(on_failure)
+        self.on_failure = checked_on_failure(on_failure)
         self.min_step = None if min_step is None else checks.positive("min_step", min_step)
         self.max_step = None if max_step is None else checks.positive("max_step", max_step)
         if min_step is not None and max_step is not None and min_step > max_step:

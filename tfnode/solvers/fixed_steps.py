@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfnode import checks
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve, checked_choice
+from tfnode.solvers.controller import Controller, Solve, checked_on_failure
 from tfnode.solvers.failure import asserted
 from tfnode.solvers.fixed_pace import FixedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
@@ -48,7 +48,7 @@ class FixedSteps(Controller):
             step_size = checks.positive("step_size", step_size, wanted)
         self.num_steps = num_steps
         self.step_size = step_size
-        self.on_failure = checked_choice(on_failure)
+        self.on_failure = checked_on_failure(on_failure)
 
     def get_config(self) -> dict[str, Any]:
         return {
