@@ -134,13 +134,12 @@ class VectorField:
         operations = self._function.graph.get_operations()
         found += [x.outputs[0] for x in operations if x.type == "Const" and _may_be_data(x)]
         sizes = [x.shape[0] or tf.shape(x)[0] for x in found if x.shape.rank]
-        known = [x for x in (*sizes, size) if not tf.is_tensor(x)]
-        largest = max([x.shape[0] or 0 for x in self.reads if x.shape.rank] + known + [1])
-        if self.seeds or (not tf.is_tensor(size) and size in known[:-1]):
+        known = {x for x in sizes if not tf.is_tensor(x)}
+        batch: set = set() if tf.is_tensor(size) else {size}
+        if self.seeds or batch & known or count_samples(self._function.graph):
             return False
-        if count_samples(self._function.graph):
-            return False
-        self._trace_again(largest + 1)
+        rows = {x.shape[0] or 0 for x in self.reads if x.shape.rank}
+        self._trace_again(max({1} | known | batch | rows) + 1)
         dynamic = [x for x in sizes if tf.is_tensor(x) or tf.is_tensor(size)]
         return tf.reduce_all([tf.not_equal(x, size) for x in dynamic]) if dynamic else True
 
