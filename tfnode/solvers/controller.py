@@ -10,7 +10,7 @@ from tfnode.solvers.failure import Caller
 from tfnode.solvers.record import Record
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.tableau import ButcherTableau
-from tfnode.solvers.trajectory import Stats, Steps
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 
 class Solve(NamedTuple):
@@ -147,7 +147,7 @@ class Controller(abc.ABC):
         return {} if self.on_failure == "raise" else {"on_failure": self.on_failure}
 
     @abc.abstractmethod
-    def pace(self, solve: Solve, steps: Steps | None = None) -> Pace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> Pace:
         """Return the steps of a solve; `steps` are those of an earlier one, to be taken again."""
 
     def initial_step(

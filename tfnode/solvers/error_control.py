@@ -14,7 +14,7 @@ from tfnode.solvers.record import Record, by_step, reached_before, totals_by_tim
 from tfnode.solvers.sample_pace import RepeatedSamplePace, SamplePace
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stops import at, latest
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 
 class ErrorControl(Controller):
@@ -94,7 +94,7 @@ class ErrorControl(Controller):
             return tf.zeros_like(h, tf.bool)
         return h <= self.min_step * (1.0 + 1e-3)  # A step may be stretched so much to land.
 
-    def pace(self, solve: Solve, steps: Steps | None = None) -> ErrorPace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> ErrorPace:
         if solve.times.shape.rank == 2:
             if steps is None:
                 return SamplePace(self, solve)

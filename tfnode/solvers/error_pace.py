@@ -12,7 +12,7 @@ from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stages import add, dense_weights, expand, increment, stages
 from tfnode.solvers.stops import at, inside
-from tfnode.solvers.trajectory import Stats, Steps
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 if TYPE_CHECKING:
     from tfnode.solvers.error_control import ErrorControl
@@ -219,7 +219,7 @@ class ErrorPace(Pace):
 class RepeatedPace(ErrorPace):
     """The steps of an earlier solve of the same problem, taken again and all accepted."""
 
-    def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
+    def __init__(self, control: "ErrorControl", solve: Solve, steps: Trajectory):
         super().__init__(control, solve._replace(first_step=tf.abs(steps.record.h[0])))
         self.steps = steps
 

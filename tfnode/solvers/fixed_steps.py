@@ -12,7 +12,7 @@ from tfnode.solvers.failure import asserted
 from tfnode.solvers.fixed_pace import FixedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_fixed_pace import SampleFixedPace
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 # In one interval; their number is an int32.
 MOST_STEPS = 2**30
@@ -57,7 +57,7 @@ class FixedSteps(Controller):
             **self.failure_config(),
         }
 
-    def pace(self, solve: Solve, steps: Steps | None = None) -> FixedPace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> FixedPace:
         # The steps are the same in every solve.
         if solve.times.shape.rank == 2:
             return SampleFixedPace(self, solve, None if steps is None else steps.failed)

@@ -13,7 +13,7 @@ from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.solver import State
 from tfnode.solvers.stages import add, dense_weights, increment
 from tfnode.solvers.stops import at
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from tfnode.solvers.error_control import ErrorControl
@@ -151,7 +151,7 @@ class RepeatedSamplePace(SamplePace):
     was done or failed, it counts as rejected.
     """
 
-    def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
+    def __init__(self, control: "ErrorControl", solve: Solve, steps: Trajectory):
         super().__init__(control, solve)
         self.steps, self.failed = steps, steps.failed
 
