@@ -12,6 +12,7 @@ from tfnode.solvers.failure import asserted
 from tfnode.solvers.fixed_pace import FixedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_fixed_pace import SampleFixedPace
+from tfnode.solvers.stops import at
 from tfnode.solvers.trajectory import Trajectory
 
 # In one interval; their number is an int32.
@@ -118,11 +119,7 @@ class FixedSteps(Controller):
             return totals_by_time(values, interval, size)
 
         k = total(tf.ones_like(t_bar))
-        first = tf.math.cumsum(k, axis=-1, exclusive=True)
-        if t_bar.shape.rank == 1:
-            first = tf.gather(first, interval)
-        else:
-            first = tf.transpose(tf.gather(first, tf.transpose(interval), batch_dims=1))
+        first = at(tf.math.cumsum(k, axis=-1, exclusive=True), interval)
         number = tf.math.cumsum(tf.cast(valid, t_bar.dtype), exclusive=True)
         slope = tf.math.divide_no_nan(total(h_bar + (number - first) * t_bar), k)
         return total(t_bar) - slope + tf.concat([0.0 * slope[..., :1], slope[..., :-1]], -1)
