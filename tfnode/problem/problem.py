@@ -190,7 +190,7 @@ class Problem:
         else:
             self._clock = [start, tf.minimum(start, end), tf.maximum(start, end)]
 
-    def _told(self, rows: Sequence[tf.Tensor] = ()) -> tuple:
+    def _told(self, rows: Sequence[tf.Tensor]) -> tuple:
         """Return what the dynamics take after the state: nothing, or the context.
 
         Args:
