@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfnode import checks
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
-from tfnode.gradients.parts import Part, without_failed, without_their_steps
+from tfnode.gradients.parts import Part, spoiled, without_failed, without_their_steps
 from tfnode.gradients.reverse_step import ReverseStep
 from tfnode.gradients.tapes import recorded
 from tfnode.gradients.windows import Windows
@@ -148,7 +148,7 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     evaluations = taken * len(stage_rows) + windows.recomputed() * len(tableau.solution_rows)
     stats = BackwardStats(evaluations, taken, 0 * steps, tf.zeros([]))
     if samples:
-        return *lost.spoil(y_bar, g, times_bar), stats
+        return *spoiled(lost, y_bar, g, times_bar), stats
     # The steps up to where a solve failed have gradients, which are of no use.
     y_bar, g, times_bar = tf.nest.map_structure(
         lambda x: nan_where(trajectory.failed, x), (y_bar, g, times_bar)

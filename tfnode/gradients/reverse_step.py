@@ -8,11 +8,6 @@ from tfnode.problem.field.vector_field import BoundField
 from tfnode.solvers.stages import add, dense_slopes, expand, increment, stage_time
 
 
-def _stage(y, row, h, ks):
-    """Return the state of a stage."""
-    return add(y, increment(row, h, ks)) if any(row) else y
-
-
 class ReverseStep:
     """One step, its stages on tapes."""
 
@@ -21,8 +16,9 @@ class ReverseStep:
         self.time_gradient = time_gradient
         self.ks, self.qs, self.zs, self.ts, self.tapes = [], [], [], [], []
         for c, row in stage_rows:
+            z = add(y, increment(row, h, self.ks)) if any(row) else y
             # Each stage has tensors of its own, so that tapes tell them apart.
-            z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
+            z = [tf.identity(x) for x in z]
             time = tf.identity(stage_time(c, t, h, end))
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([time, *z, *field.sources])
