@@ -12,6 +12,7 @@ from tfnode.problem.field.scopes import Pinned
 from tfnode.problem.field.vector_field import VectorField
 from tfnode.problem.samples import by_sample
 from tfnode.problem.step_times import Pieces, merged
+from tfnode.problem.times import at_places
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
 
@@ -147,13 +148,8 @@ class Problem:
                 tf.gather(x[tf.newaxis], self.places[tf.newaxis], batch_dims=1)[0] for x in states
             ]
             return states, tf.gather(self.times, self.places)
-        places = tf.transpose(self.places)
-        samples = tf.range(tf.shape(places)[1]) + tf.zeros_like(places)
-        index = tf.stack([places, samples], 2)
-        states = [
-            tf.ensure_shape(tf.gather_nd(x, index), [places.shape[0], *x.shape[1:]]) for x in states
-        ]
-        return states, tf.gather(self.times, self.places, batch_dims=1)
+        times = tf.gather(self.times, self.places, batch_dims=1)
+        return at_places(states, self.places), times
 
     def result(self, y: Sequence[tf.Tensor]) -> Any:
         """Return `pack` for the caller, checked: a state may be too large for its own dtype."""
