@@ -49,6 +49,11 @@ class End(NamedTuple):
     step: tf.Tensor | None = None
     slopes: Sequence[tf.Tensor] = ()
 
+    def after(self, first: Stats) -> "End":
+        """Return this end of a solve that repeated the steps of another, with the cost of both."""
+        both = first.num_evaluations + self.stats.num_evaluations
+        return self._replace(stats=first._replace(num_evaluations=both))
+
 
 class Pace(abc.ABC):
     """The steps of one solve, which consists of legs.
