@@ -67,7 +67,7 @@ def get(identifier: Any, **options: Any) -> Any:
     from tfnode import registry
 
     options = {name: value for name, value in options.items() if value is not None}
-    solver = registry.get("solver", identifier, _CLASSES, _base_class)
+    solver = registry.get("solver", identifier, _CLASSES, _base_class())
     if not options:
         return solver
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
@@ -127,4 +127,4 @@ def deserialize(config: dict) -> Any:
     """Return the solver that a config made by `serialize` describes."""
     from tfnode import registry
 
-    return registry.deserialize("solver", config, _CLASSES, _base_class)
+    return registry.deserialize("solver", config, _CLASSES, _base_class())
