@@ -100,10 +100,11 @@ def odeint(
     solver = solvers.for_solve(solver, **options)
     gradient = gradients.get(gradient, solver)
     options = {"independent": independent, "step_times": step_times}
-    states, _, stats = solve(func, y0, t, solver, gradient, **options)
+    states, _, stats = solve(converted(func), y0, t, solver, gradient, **options)
     return (states, stats) if return_stats else states
 
 
+@tf.autograph.experimental.do_not_convert
 def solve(
     func: Any,
     y0: Any,
@@ -121,7 +122,8 @@ def solve(
     """Solve as `odeint` does, for layers.
 
     Args:
-        func, y0, t, independent, step_times: As in `odeint`.
+        func: As in `odeint`, through `converted`.
+        y0, t, independent, step_times: As in `odeint`.
         solver, gradient: Instances.
         final_only: Whether to return the state at the last time alone, without the time
             axis. Without step times nothing is stored for the others.
@@ -135,24 +137,6 @@ def solve(
         `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
         is no integrand.
     """
-    options = final_only, counters, integrand, independent, step_times, context
-    return _solve(converted(func), y0, t, solver, gradient, *options)
-
-
-@tf.autograph.experimental.do_not_convert
-def _solve(
-    func: Any,
-    y0: Any,
-    t: Any,
-    solver: Any,
-    gradient: gradients.Gradient,
-    final_only: bool,
-    counters: tuple,
-    integrand: Callable | None,
-    independent: bool | None,
-    step_times: Any,
-    context: Any,
-) -> tuple[Any, tf.Tensor, Any]:
     gradient.check(solver)
     if converter() == "onnx" and not isinstance(gradient, Inference):
         raise ValueError(
