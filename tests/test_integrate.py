@@ -388,5 +388,5 @@ def test_times_of_no_length_say_what_to_do(traced):
 
     run = tf.function(solve) if traced else solve
     times = tf.constant([4.0, 4.0])
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="leave one out"):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="Leave one out"):
         run(times)

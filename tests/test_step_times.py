@@ -192,6 +192,32 @@ def test_independent_samples_have_their_own(solver, gradient):
     np.testing.assert_allclose(by_times[:, 0], [-1.0, 2.0, -1.0], atol=1e-9)
 
 
+@pytest.mark.parametrize("gradient", ["checkpoint", "adjoint"])
+@pytest.mark.parametrize("times", [[0.0, 0.4, 2.0], [[0.0, 0.4, 2.0], [2.0, 1.5, 1.5]]])
+def test_the_last_state_alone(times, gradient):
+    """As a layer asks for it: the last of all states, with its gradients."""
+    solver = tfnode.solvers.Dopri5(**SOLVERS["dopri5"])
+    method, y0 = tfnode.gradients.get(gradient), tf.ones([2, 1], tf.float64)
+
+    @tf.function
+    def run(step_times, times, final_only):
+        def dynamics(t, y):
+            slope = tf.where(t < 1.0, 0.7, -1.3)
+            return tf.cast(tf.reshape(slope, [-1, 1]), y.dtype) * y
+
+        with tf.GradientTape() as tape:
+            tape.watch([step_times, times])
+            options = {"final_only": final_only, "step_times": step_times}
+            found, *_ = tfnode.integrate.solve(dynamics, y0, times, solver, method, **options)
+            last = found if final_only else found[-1]
+        return last, *tape.gradient(last, [step_times, times])
+
+    arguments = tf.constant([1.0], tf.float64), tf.constant(times, tf.float64)
+    for found, expected in zip(run(*arguments, True), run(*arguments, False)):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_knots_of_a_control():
     knots = np.linspace(0.0, 3.0, 7)
     values = np.array([0.0, 1.0, -1.0, 2.0, 0.0, 0.5, 1.0])

@@ -100,10 +100,11 @@ def odeint(
     solver = solvers.for_solve(solver, **options)
     gradient = gradients.get(gradient, solver)
     options = {"independent": independent, "step_times": step_times}
-    states, _, stats = solve(func, y0, t, solver, gradient, **options)
+    states, _, stats = solve(converted(func), y0, t, solver, gradient, **options)
     return (states, stats) if return_stats else states
 
 
+@tf.autograph.experimental.do_not_convert
 def solve(
     func: Any,
     y0: Any,
@@ -121,11 +122,11 @@ def solve(
     """Solve as `odeint` does, for layers.
 
     Args:
-        func, y0, t, independent, step_times: As in `odeint`. With step times all states are
-            returned.
+        func: As in `odeint`, through `converted`.
+        y0, t, independent, step_times: As in `odeint`.
         solver, gradient: Instances.
         final_only: Whether to return the state at the last time alone, without the time
-            axis. Nothing is stored for the others.
+            axis. Without step times nothing is stored for the others.
         counters: See `Request`.
         integrand: `integrand(func, t, y) -> (func(t, y), rate)`, `rate` a scalar that is to
             be integrated along the path, or `None`. It is a quadrature: a Runge-Kutta solver
@@ -136,24 +137,6 @@ def solve(
         `(states, integral, stats)`; the integral is taken over `|dt|` and is 0 where there
         is no integrand.
     """
-    options = final_only, counters, integrand, independent, step_times, context
-    return _solve(converted(func), y0, t, solver, gradient, *options)
-
-
-@tf.autograph.experimental.do_not_convert
-def _solve(
-    func: Any,
-    y0: Any,
-    t: Any,
-    solver: Any,
-    gradient: gradients.Gradient,
-    final_only: bool,
-    counters: tuple,
-    integrand: Callable | None,
-    independent: bool | None,
-    step_times: Any,
-    context: Any,
-) -> tuple[Any, tf.Tensor, Any]:
     gradient.check(solver)
     if converter() == "onnx" and not isinstance(gradient, Inference):
         raise ValueError(
@@ -169,23 +152,28 @@ def _solve(
         _check_independent(solver, integrand)
         times = functools.partial(clocks, t)
     problem = Problem(func, y0, times, integrand, independent, step_times, context)
+    # A backward solve with step times starts again from the state at each of them.
+    last_only = final_only and step_times is None
     # Of two times only the last takes solving.
     stack = problem.times.shape[-1] == 2 and not final_only and step_times is None
     request = Request(
         solver=drivable(solver),
         time_gradient=tf.is_tensor(t) or tf.is_tensor(step_times),
-        final_only=final_only or stack,
+        final_only=last_only or stack,
         counters=counters,
     )
     outputs, stats = gradient.solve(problem, request)
     states, quadratures = outputs[: len(problem.y0)], outputs[len(problem.y0) :]
     if stack:
         states = [tf.stack(pair) for pair in zip(problem.y0, states)]
-    requested = problem.times
-    if step_times is not None:
-        states, requested = problem.requested(states)
-    if independent and not stack and not final_only:
-        states = at_last_times(states, requested)
+    elif not last_only:
+        requested = problem.times
+        if step_times is not None:
+            states, requested = problem.requested(states)
+        if independent:
+            states = at_last_times(states, requested)
+        if final_only:
+            states = [x[-1] for x in states]
     dtype = problem.time_dtype
     integral = tf.zeros([], dtype)
     if quadratures:

@@ -12,7 +12,7 @@ def get(
     kind: str,
     identifier: Any,
     classes: dict[str, Callable[[], type]],
-    instance_of: Callable[[], type],
+    instance_of: type,
 ) -> Any:
     """Resolve an identifier the way Keras resolves optimizers.
 
@@ -20,7 +20,7 @@ def get(
         kind: What is looked for, for the error: "solver", "gradient".
         identifier: A name, a config made by `serialize`, or an instance.
         classes: `name -> () -> class`.
-        instance_of: `() -> class` that instances must belong to.
+        instance_of: The class that instances must belong to.
 
     Raises:
         ValueError: If the identifier is none of those; the names are listed.
@@ -31,11 +31,11 @@ def get(
             return classes[identifier.lower()]()()
     elif isinstance(identifier, dict):
         return deserialize(kind, identifier, classes, instance_of)
-    elif isinstance(identifier, instance_of()):
+    elif isinstance(identifier, instance_of):
         return identifier
     raise ValueError(
         f"A {kind} is one of the names {sorted(classes)}, a config, or an instance of "
-        f"{instance_of().__name__}. Received: {identifier!r}"
+        f"{instance_of.__name__}. Received: {identifier!r}"
     )
 
 
@@ -55,7 +55,7 @@ def deserialize(
     kind: str,
     config: dict,
     classes: dict[str, Callable[[], type]],
-    instance_of: Callable[[], type],
+    instance_of: type,
 ) -> Any:
     """Return the instance that a config of `serialize` describes.
 
@@ -71,7 +71,7 @@ def deserialize(
     found = keras.saving.get_registered_object(name) if isinstance(name, str) else None
     if (
         not isinstance(found, type)
-        or not issubclass(found, instance_of())
+        or not issubclass(found, instance_of)
         or not isinstance(arguments, dict)
     ):
         raise ValueError(

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfnode import checks
+
 __all__ = ["JacobianFrobenius", "KineticEnergy", "PathRegularizer", "get", "serialize"]
 
 
@@ -28,12 +30,7 @@ class PathRegularizer:
     needs_product = False
 
     def __init__(self, weight: float) -> None:
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not number or not 0.0 <= weight < float("inf"):
-            raise ValueError(
-                f"`weight` must be a finite number of at least 0. Received: weight={weight!r}"
-            )
-        self.weight = float(weight)
+        self.weight = checks.real("weight", weight, "a finite number of at least 0", least=0.0)
 
     def rate(
         self, derivative: Sequence[tf.Tensor], product: Sequence[tf.Tensor] | None

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfnode
 from tfnode import solvers
@@ -134,7 +135,7 @@ def test_a_fixed_step_solver():
     message, _ = _message([block, keras.layers.Dense(1)])
     assert "It is the solver: RK4 failed" in message
     assert "time reached = 0" in message
-    assert "RK4(num_steps=20, step_size=None) from 0 to 1" in message
+    assert "RK4(num_steps=20) from 0 to 1" in message
     assert "The largest weight is 30" in message
 
 
@@ -149,6 +150,14 @@ def test_an_adaptive_solver(jit_compile):
     assert "max_steps=50" in message
     assert "File" not in message
     assert "\n" not in message
+
+
+def test_a_solver_of_tensorflow_probability():
+    """It has no `get_config`."""
+    block = _block(tfp.math.ode.DormandPrince(max_num_steps=50), gradient="adjoint")
+    message, _ = _message([block, keras.layers.Dense(1)])
+    assert "It is the solver: max_num_steps exceeded" in message
+    assert "DormandPrince" in message
 
 
 def test_a_solver_that_fails_for_the_weights():

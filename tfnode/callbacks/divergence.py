@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfnode import solvers
 from tfnode.callbacks import checkpoint
 from tfnode.layers import ODEBlock
 from tfnode.layers.solve_costs import CountsCosts
@@ -216,11 +215,9 @@ class Divergence(keras.callbacks.Callback):
         told = []
         for block in self.model._flatten_layers():
             if isinstance(block, CountsCosts):
-                config = solvers.serialize(block.solver)
-                options = ", ".join(f"{k}={v}" for k, v in config["config"].items())
                 times = block.times if isinstance(block, ODEBlock) else ()
                 span = f"from {times[0]:g} to {times[-1]:g}" if times else "from point to point"
-                told.append(f"{block.name} has {config['class_name']}({options}) {span}.")
+                told.append(f"{block.name} has {block.solver!r} {span}.")
         return " ".join(told)
 
 

@@ -1,10 +1,11 @@
-"""Where within a step an event lies."""
+"""Where within a step an event lies, and how its time depends on the rest."""
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from tfnode.gradients.reverse_step import along
 from tfnode.solvers import step_control
 
 ITERATIONS = 60
@@ -76,6 +77,35 @@ def crossing(value: Callable, found: tf.Tensor, t: tf.Tensor, h: tf.Tensor) -> t
         parallel_iterations=1,
     )
     return fraction
+
+
+def correction(
+    event: Callable,
+    time: tf.Tensor,
+    elapsed: tf.Tensor,
+    y: list,
+    slope: list,
+    happened: Any = True,
+) -> tf.Tensor:
+    """Return a step of Newton's method for `g(t, y(t)) = 0`, with the gradient of its zero.
+
+    The solve that ends at the event has other steps than the search, so `g` is not quite zero.
+
+    Args:
+        event: `event(t, y)`, the `g`: a scalar, or one number for each sample.
+        time, elapsed: The time of the event, as the caller has it and since the solve began.
+        y, slope: The state there, and its derivative.
+        happened: Whether there is an event, booleans like the times. Elsewhere the step is 0.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch([time, *y])
+        value = event(time, y)
+    by_time, *by_y = tape.gradient(
+        value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    rate = tf.where(happened, by_time + along(by_y, slope, time), tf.ones_like(time))
+    value = tf.where(happened, value, tf.zeros_like(value))
+    return newton(value, rate, elapsed) - (value - tf.stop_gradient(value)) / rate
 
 
 def newton(value: tf.Tensor, rate: tf.Tensor, elapsed: tf.Tensor) -> tf.Tensor:

@@ -8,9 +8,9 @@ from tensorflow.python.eager import record
 
 from tfnode import gradients, solvers
 from tfnode.events import samples
-from tfnode.events.crossing import newton
+from tfnode.events.crossing import correction
 from tfnode.events.search import locate
-from tfnode.gradients.tapes import inner, recorded
+from tfnode.gradients.tapes import recorded
 from tfnode.integrate import solve
 from tfnode.problem import Problem
 from tfnode.problem.field.calls import converted
@@ -142,6 +142,10 @@ def _solve(
     direction = tf.constant(-1.0 if reverse_time else 1.0, dtype)
     with record.stop_recording():
         elapsed, element = locate(solver, problem, recorded(event), direction)
+
+    def watched(t: tf.Tensor, y: list) -> tf.Tensor:
+        return tf.gather(event(t, y), element)
+
     field = problem.vector_field.bind(problem.vector_field.reads)
     elapsed = tf.stop_gradient(elapsed)
     # The first correction is right to the first derivative, the second to the third.
@@ -150,30 +154,8 @@ def _solve(
         states, _, _ = solve(func, y0, tf.stack([start, time]), solver, gradient)
         y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
         slope, _ = field(elapsed, y)
-        change = _correction(event, time, elapsed, y, slope, element)
+        change = correction(watched, time, elapsed, y, slope)
         elapsed += change
     final = problem.pack([x + tf.cast(change, x.dtype) * dx for x, dx in zip(y, slope)])
     states = tf.nest.map_structure(lambda x, last: tf.stack([x[0], last]), states, final)
     return start + elapsed, states
-
-
-def _correction(
-    event: Callable,
-    time: tf.Tensor,
-    elapsed: tf.Tensor,
-    y: list,
-    slope: list,
-    element: tf.Tensor,
-) -> tf.Tensor:
-    """Return a step of Newton's method for `g(t, y(t)) = 0`, with the gradient of its zero.
-
-    The solve that ends at the event has other steps than the search, so `g` is not quite zero.
-    """
-    with tf.GradientTape() as tape:
-        tape.watch([time, *y])
-        value = tf.gather(event(time, y), element)
-    by_time, *by_y = tape.gradient(
-        value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    rate = by_time + inner(by_y, slope, time.dtype)
-    return newton(value, rate, elapsed) - (value - tf.stop_gradient(value)) / rate

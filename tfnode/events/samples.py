@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfnode.events.crossing import newton
+from tfnode.events.crossing import correction
 from tfnode.events.sample_search import SampleSearch
-from tfnode.gradients.reverse_step import along
 from tfnode.gradients.tapes import recorded
 from tfnode.integrate import solve as solve_to_times
 from tfnode.problem import Problem
@@ -94,17 +93,22 @@ def solve(
             failed = tf.zeros_like(failed)
         elif solver.on_failure == "raise" and not compiled_by_xla():
             elapsed = _checked(elapsed, failed, start)
+
+    def watched(t: tf.Tensor, y: list) -> tf.Tensor:
+        return tf.gather(event(t, y), tf.maximum(which, 0), batch_dims=1)
+
     field = problem.vector_field.bind(problem.vector_field.reads)
-    elapsed, at = tf.stop_gradient(elapsed), tf.maximum(which, 0)
+    elapsed = tf.stop_gradient(elapsed)
     if t1 is not None:
         # The last time has a gradient.
         elapsed = tf.where(happened, elapsed, clock("t1", t1, dtype) - start)
     for _ in range(2 if gradient.higher_order else 1):
-        times = tf.stack([start, start + elapsed], 1)
+        time = start + elapsed
+        times = tf.stack([start, time], 1)
         states, _, _ = solve_to_times(func, y0, times, solver, gradient, independent=True)
         y = [tf.cast(x[-1], d.dtype) for x, d in zip(tf.nest.flatten(states), problem.y0)]
         slope, _ = field(elapsed, y)
-        change = _correction(event, start, elapsed, y, slope, at, happened)
+        change = correction(watched, time, elapsed, y, slope, happened)
         elapsed += change
     final = [x + expand(tf.cast(change, x.dtype), x) * dx for x, dx in zip(y, slope)]
     final = problem.pack([nan_samples(failed, x) for x in final])
@@ -128,25 +132,3 @@ def _checked(elapsed: tf.Tensor, failed: tf.Tensor, start: tf.Tensor) -> tf.Tens
     )
     with tf.control_dependencies(check):
         return tf.identity(elapsed)
-
-
-def _correction(
-    event: Any,
-    start: tf.Tensor,
-    elapsed: tf.Tensor,
-    y: list,
-    slope: list,
-    at: tf.Tensor,
-    happened: tf.Tensor,
-) -> tf.Tensor:
-    """Return steps of Newton's method, as the one for a whole state in `event.py` does."""
-    time = start + elapsed
-    with tf.GradientTape() as tape:
-        tape.watch([time, *y])
-        value = tf.gather(event(time, y), at, batch_dims=1)
-    by_time, *by_y = tape.gradient(
-        value, [time, *y], unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    rate = tf.where(happened, by_time + along(by_y, slope, time), tf.ones_like(time))
-    value = tf.where(happened, value, tf.zeros_like(value))
-    return newton(value, rate, elapsed) - (value - tf.stop_gradient(value)) / rate

@@ -29,7 +29,7 @@ def get(identifier: str | dict | Gradient | None, solver: Any = None) -> Gradien
     if identifier is None:
         exact = solver is not None and drivable(solver).tells_steps
         return Checkpoint() if exact else Adjoint()
-    return registry.get("gradient", identifier, _CLASSES, lambda: Gradient)
+    return registry.get("gradient", identifier, _CLASSES, Gradient)
 
 
 def serialize(gradient: Gradient) -> dict:
@@ -39,4 +39,4 @@ def serialize(gradient: Gradient) -> dict:
 
 def deserialize(config: dict) -> Gradient:
     """Return the gradient method that a config made by `serialize` describes."""
-    return registry.deserialize("gradient", config, _CLASSES, lambda: Gradient)
+    return registry.deserialize("gradient", config, _CLASSES, Gradient)

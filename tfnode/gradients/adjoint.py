@@ -8,7 +8,7 @@ from tfnode import checks, solvers
 from tfnode.gradients import custom
 from tfnode.gradients.backward_solve import BackwardSolve, SampleBackwardSolve
 from tfnode.gradients.base import Gradient, Request
-from tfnode.gradients.parts import without_failed
+from tfnode.gradients.parts import spoiled, without_failed
 from tfnode.gradients.reconstruction import ReconstructionCheck
 from tfnode.problem import Problem
 from tfnode.solvers.foreign import drivable
@@ -92,4 +92,4 @@ class Adjoint(Gradient):
             return BackwardSolve(solved, backward, check, cotangents).run()
         cotangents, lost = without_failed(solved, cotangents)
         *gradients, stats = SampleBackwardSolve(solved, backward, check, cotangents).run()
-        return *lost.spoil(*gradients), stats
+        return *spoiled(lost, *gradients), stats

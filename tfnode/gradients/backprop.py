@@ -13,7 +13,7 @@ from tfnode.problem import Problem
 from tfnode.problem.field.sources import value_of
 from tfnode.solvers.failure import Caller
 from tfnode.solvers.foreign import drivable
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -79,8 +79,8 @@ def _connected(outputs: list, others: list) -> list:
     return [y + tf.cast(tf.add_n(nothing), y.dtype) for y in outputs]
 
 
-def _accepted_steps(problem: Problem, request: Request) -> Steps:
-    """Solve without a gradient, and return the record of the accepted steps.
+def _accepted_steps(problem: Problem, request: Request) -> Trajectory:
+    """Solve without a gradient, and return the accepted steps, without the states.
 
     A gradient must not go through rejected steps: where one left the domain of the dynamics its
     derivatives are NaN, and 0 times NaN is NaN.
@@ -99,4 +99,4 @@ def _accepted_steps(problem: Problem, request: Request) -> Steps:
         )
     with tf.control_dependencies(trajectory.states[:1]):
         # The error of a failed solve comes before any gradient.
-        return cut(Steps(trajectory.record, trajectory.stats, trajectory.failed, trajectory.number))
+        return cut(trajectory._replace(states=[]))

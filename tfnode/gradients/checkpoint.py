@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfnode import checks
 from tfnode.gradients import custom
 from tfnode.gradients.base import BackwardStats, Gradient, Request
-from tfnode.gradients.parts import Part, without_failed, without_their_steps
+from tfnode.gradients.parts import Part, spoiled, without_failed, without_their_steps
 from tfnode.gradients.reverse_step import ReverseStep
 from tfnode.gradients.tapes import recorded
 from tfnode.gradients.windows import Windows
@@ -84,7 +84,7 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
         steps = tf.where(tf.reduce_all(trajectory.failed), 0, steps)
     record = trajectory.record
     dense = None if final_only else solver.dense
-    rows = tableau.solution_rows if dense is None else tableau.dense_rows
+    stage_rows = tableau.solution_rows if dense is None else tableau.dense_rows
     # Nothing depends on a quadrature, so the gradient in it is the same in all steps.
     cotangents, q_bar = cotangents[: len(solved.y0)], cotangents[len(solved.y0) :]
     windows = Windows(solved)
@@ -94,7 +94,7 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
         part = Part(solved, n)
         t, h, end = part.clock()
         step = recorded(ReverseStep)(
-            solved.field, request.time_gradient, rows, t, h, end, part.take(y), part.rows
+            solved.field, request.time_gradient, stage_rows, t, h, end, part.take(y), part.rows
         )
         y_whole, y_bar = y_bar, part.take_own(y_bar)
         outputs = None if final_only else part.outputs(cotangents, t, h)
@@ -145,10 +145,10 @@ def _backward(solved: custom.Solved, cotangents: list) -> tuple:
     if samples:
         n = tf.range(tf.shape(record.h)[0])[:, tf.newaxis]
         taken = tf.math.count_nonzero((n < steps) & tf.not_equal(record.h, 0.0), dtype=tf.int32)
-    evaluations = taken * len(rows) + windows.recomputed() * len(tableau.solution_rows)
+    evaluations = taken * len(stage_rows) + windows.recomputed() * len(tableau.solution_rows)
     stats = BackwardStats(evaluations, taken, 0 * steps, tf.zeros([]))
     if samples:
-        return *lost.spoil(y_bar, g, times_bar), stats
+        return *spoiled(lost, y_bar, g, times_bar), stats
     # The steps up to where a solve failed have gradients, which are of no use.
     y_bar, g, times_bar = tf.nest.map_structure(
         lambda x: nan_where(trajectory.failed, x), (y_bar, g, times_bar)

@@ -24,8 +24,8 @@ class Solved(NamedTuple):
     Attributes:
         field: The `BoundField`.
         y0: List of tensors, the state at the first time.
-        times: 1-D tensor.
-        origin: Scalar, the caller's time at the solver's time 0.
+        times: 1-D tensor, or `(batch, n)`.
+        origin: The caller's time at the solver's time 0: a scalar, or `(batch,)`.
         trajectory: The `Trajectory`.
         request: The `Request`.
         drop, stops: As in `Problem`.

@@ -1,7 +1,6 @@
 """The samples that take a step, and those whose gradient is lost."""
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -83,24 +82,18 @@ class Part:
         ]
 
 
-class Lost(NamedTuple):
-    """The samples whose gradient is NaN, `(batch,)`."""
-
-    samples: tf.Tensor
-
-    def spoil(self, y_bar: list, g: list, times_bar: tf.Tensor) -> tuple:
-        """Return the gradients with NaN where it belongs."""
-        *y_bar, times_bar = (
-            tf.where(expand(self.samples, x), tf.constant(math.nan, x.dtype), x)
-            for x in (*y_bar, times_bar)
-        )
-        return y_bar, [nan_where(tf.reduce_any(self.samples), x) for x in g], times_bar
+def spoiled(lost: tf.Tensor, y_bar: list, g: list, times_bar: tf.Tensor) -> tuple:
+    """Return the gradients, with NaN wherever a lost sample has a part; `lost` is `(batch,)`."""
+    *y_bar, times_bar = (
+        tf.where(expand(lost, x), tf.constant(math.nan, x.dtype), x) for x in (*y_bar, times_bar)
+    )
+    return y_bar, [nan_where(tf.reduce_any(lost), x) for x in g], times_bar
 
 
-def without_failed(solved: custom.Solved, cotangents: list) -> tuple[list, Lost]:
-    """Return the gradients that arrive, without those at samples that failed, and what is lost.
+def without_failed(solved: custom.Solved, cotangents: list) -> tuple[list, tf.Tensor]:
+    """Return the gradients that arrive, without those at samples that failed, and the lost samples.
 
-    The gradient that arrives at such a sample is 0 where the loss leaves it out.
+    A sample is lost if it failed and the gradient that arrives there is not 0.
     """
     failed, axis = solved.trajectory.failed, 0 if solved.request.final_only else 1
     lost = tf.zeros_like(failed)
@@ -112,7 +105,7 @@ def without_failed(solved: custom.Solved, cotangents: list) -> tuple[list, Lost]
         tf.where(tf.reshape(failed, shape + [1] * (c.shape.rank - axis - 1)), tf.zeros_like(c), c)
         for c in cotangents
     ]
-    return cotangents, Lost(lost)
+    return cotangents, lost
 
 
 def without_their_steps(solved: custom.Solved) -> custom.Solved:

@@ -8,25 +8,21 @@ from tfnode.problem.field.vector_field import BoundField
 from tfnode.solvers.stages import add, dense_slopes, expand, increment, stage_time
 
 
-def _stage(y, row, h, ks):
-    """Return the state of a stage."""
-    return add(y, increment(row, h, ks)) if any(row) else y
-
-
 class ReverseStep:
     """One step, its stages on tapes."""
 
-    def __init__(self, field: BoundField, time_gradient: bool, rows, t, h, end, y, samples=None):
-        self.sources, self.rows, self.h = field.sources, rows, h
+    def __init__(self, field: BoundField, time_gradient: bool, stage_rows, t, h, end, y, rows):
+        self.sources, self.stage_rows, self.h = field.sources, stage_rows, h
         self.time_gradient = time_gradient
         self.ks, self.qs, self.zs, self.ts, self.tapes = [], [], [], [], []
-        for c, row in rows:
+        for c, row in stage_rows:
+            z = add(y, increment(row, h, self.ks)) if any(row) else y
             # Each stage has tensors of its own, so that tapes tell them apart.
-            z = [tf.identity(x) for x in _stage(y, row, h, self.ks)]
+            z = [tf.identity(x) for x in z]
             time = tf.identity(stage_time(c, t, h, end))
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([time, *z, *field.sources])
-                k, q = field(time, z, samples)
+                k, q = field(time, z, rows)
             self.ks.append(k)
             self.qs.append(q)
             self.zs.append(z)
@@ -39,7 +35,7 @@ class ReverseStep:
         Returns:
             `(y_bar, sources_bar, t_bar, h_bar)`.
         """
-        h, dtype, rows = self.h, self.h.dtype, self.rows
+        h, dtype, stage_rows = self.h, self.h.dtype, self.stage_rows
         t_bar, h_bar = tf.zeros_like(h), tf.zeros_like(h)
         with_time = self.time_gradient
         result, g = y_bar, [tf.zeros_like(value_of(s)) for s in self.sources]
@@ -49,12 +45,12 @@ class ReverseStep:
             for bar, slopes in ((y_bar, self.ks), (q_bar, self.qs)):
                 if bar:
                     h_bar += along(bar, increment(b, tf.ones([], dtype), slopes), h)
-        z_bars = [None] * len(rows)
-        for i in reversed(range(len(rows))):
+        z_bars = [None] * len(stage_rows)
+        for i in reversed(range(len(stage_rows))):
             weights, parts = [b[i] if i < len(b) else 0.0], [y_bar]
-            for j in range(i + 1, len(rows)):
+            for j in range(i + 1, len(stage_rows)):
                 if z_bars[j] is not None:
-                    weights.append(rows[j][1][i])
+                    weights.append(stage_rows[j][1][i])
                     parts.append(z_bars[j])
             if moments is not None:
                 weights.extend(dense[i])
@@ -77,9 +73,9 @@ class ReverseStep:
             g = [x + y for x, y in zip(g, bars[size:])]
             if with_time:
                 t_bar += bars[-1]
-                h_bar += rows[i][0] * bars[-1]
-                if any(rows[i][1]):
-                    slope = increment(rows[i][1], tf.ones([], dtype), self.ks)
+                h_bar += stage_rows[i][0] * bars[-1]
+                if any(stage_rows[i][1]):
+                    slope = increment(stage_rows[i][1], tf.ones([], dtype), self.ks)
                     h_bar += along(z_bars[i], slope, h)
         return result, g, t_bar, h_bar
 

@@ -20,7 +20,8 @@ def unrecorded(solver: Solver) -> contextlib.AbstractContextManager:
 
     A loop below a persistent tape, or below two, is built with all of its derivatives, and
     holds what they need, though a gradient method of ours has its own. Only the field goes
-    on tapes, see `recorded`, since it may have some of its own; so may the solvers of TFP.
+    on tapes, see `recorded`. The field may have tapes of its own. So may TFP's solvers, so they
+    stay recorded.
     """
     return record.stop_recording() if solver.tells_steps else contextlib.nullcontext()
 

@@ -89,14 +89,14 @@ class Path:
         """Return the value at `t`."""
         t = self._time(t)
         coefficients, s, _ = self._piece(t)
-        return self._result(_polynomial(coefficients, s), t)
+        return self._result(polynomial(coefficients, s), t)
 
     @tf.autograph.experimental.do_not_convert
     def derivative(self, t: Any) -> tf.Tensor:
         """Return the derivative at `t`, in the shape of the value."""
         t = self._time(t)
         coefficients, s, held = self._piece(t)
-        slope = _polynomial([i * c for i, c in enumerate(coefficients)][1:], s)
+        slope = polynomial([i * c for i, c in enumerate(coefficients)][1:], s)
         return self._result(tf.where(held, tf.zeros([], slope.dtype), slope), t)
 
     def _coefficients(self, h: tf.Tensor, slope: tf.Tensor) -> list[tf.Tensor]:
@@ -214,7 +214,8 @@ def _shifted(coefficients: list[tf.Tensor], by: tf.Tensor) -> list[tf.Tensor]:
     return shifted
 
 
-def _polynomial(coefficients: list[tf.Tensor], s: tf.Tensor) -> tf.Tensor:
+def polynomial(coefficients: list[tf.Tensor], s: tf.Tensor) -> tf.Tensor:
+    """Return the value at `s` of the polynomial with these coefficients of `1, s, s^2, ...`."""
     value = coefficients[-1]
     for c in reversed(coefficients[:-1]):
         value = value * s + c

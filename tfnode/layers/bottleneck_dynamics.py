@@ -6,10 +6,11 @@ import keras
 
 from tfnode import checks
 from tfnode.layers.concat_conv2d import ConcatConv2D
+from tfnode.layers.sequential_dynamics import SequentialDynamics
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class BottleneckDynamics(keras.layers.Layer):
+class BottleneckDynamics(SequentialDynamics):
     """Convolutions 1x1, 3x3 and 1x1 with time as a channel, with the size of the state.
 
     ```
@@ -39,8 +40,7 @@ class BottleneckDynamics(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, activation: Any = "relu", **kwargs: Any) -> None:
-        # The time is not rounded to half precision along with the state.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.filters = filters = checks.integer("filters", filters, 1, "a positive int")
         self.activation = keras.activations.get(activation)
         self.hidden = [
@@ -48,21 +48,8 @@ class BottleneckDynamics(keras.layers.Layer):
             for size in (1, 3)
         ]
 
-    def build(self, t_shape: tuple, y_shape: tuple) -> None:
-        self.readout = ConcatConv2D(y_shape[-1], 1, dtype=self.dtype_policy)
-        shape = y_shape
-        for layer in (*self.hidden, self.readout):
-            layer.build(t_shape, shape)
-            shape = layer.compute_output_shape(t_shape, shape)
-        self.built = True
-
-    def call(self, t: Any, y: Any) -> Any:
-        for layer in (*self.hidden, self.readout):
-            y = layer(t, y)
-        return y
-
-    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
-        return y_shape
+    def last_layer(self, channels: int) -> ConcatConv2D:
+        return ConcatConv2D(channels, 1, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
         return {

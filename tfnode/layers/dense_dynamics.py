@@ -7,10 +7,11 @@ import keras
 
 from tfnode import checks
 from tfnode.layers.concat_dense import ConcatDense
+from tfnode.layers.sequential_dynamics import SequentialDynamics
 
 
 @keras.saving.register_keras_serializable("tfnode")
-class DenseDynamics(keras.layers.Layer):
+class DenseDynamics(SequentialDynamics):
     """Multilayer perceptron of the state and the time, with the size of the state.
 
     Args:
@@ -34,29 +35,15 @@ class DenseDynamics(keras.layers.Layer):
     def __init__(
         self, hidden_units: int | Sequence[int], activation: Any = "tanh", **kwargs: Any
     ) -> None:
-        # The time is not rounded to half precision along with the state.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         units = [hidden_units] if checks.is_integer(hidden_units) else list(hidden_units)  # type: ignore
         units = [checks.integer("hidden_units", u, 1, "positive ints") for u in units]
         self.hidden_units = units
         self.activation = keras.activations.get(activation)
         self.hidden = [ConcatDense(u, self.activation, dtype=self.dtype_policy) for u in units]
 
-    def build(self, t_shape: tuple, y_shape: tuple) -> None:
-        self.readout = ConcatDense(y_shape[-1], dtype=self.dtype_policy)
-        shape = y_shape
-        for layer in (*self.hidden, self.readout):
-            layer.build(t_shape, shape)
-            shape = layer.compute_output_shape(t_shape, shape)
-        self.built = True
-
-    def call(self, t: Any, y: Any) -> Any:
-        for layer in (*self.hidden, self.readout):
-            y = layer(t, y)
-        return y
-
-    def compute_output_shape(self, t_shape: tuple, y_shape: tuple) -> tuple:
-        return y_shape
+    def last_layer(self, channels: int) -> ConcatDense:
+        return ConcatDense(channels, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
         return {

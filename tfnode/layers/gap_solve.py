@@ -56,19 +56,15 @@ class GapSolve:
             The state, and the `Stats` of the solve as int32 `(3,)`: sums over the samples where
             each has its own steps.
         """
-        if not self.shared:
-            clocks = tf.stack([tf.zeros_like(gap), gap], 1)
-            return self._solve(rates, y, clocks, counters)
-        size = gap[:, tf.newaxis]
+        if self.shared:
+            size = gap[:, tf.newaxis]
 
-        def scaled(s: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-            return size * tf.cast(rates(s * gap, y), y.dtype)
+            def scaled(s: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+                return size * tf.cast(rates(s * gap, y), y.dtype)
 
-        return self._solve(scaled, y, [0.0, 1.0], counters)
-
-    def _solve(
-        self, func: Callable, y: tf.Tensor, times: Any, counters: tuple
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+            func, times = scaled, [0.0, 1.0]
+        else:
+            func, times = rates, tf.stack([tf.zeros_like(gap), gap], 1)
         func = tf.autograph.experimental.do_not_convert(func)
         y, _, stats = solve(
             func, y, times, self.solver, self.gradient, final_only=True, counters=counters

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfnode.interpolation import Hermite, Linear
+from tfnode.interpolation.path import polynomial
 from tfnode.layers.built_dynamics import refuse_activity_regularizers
 from tfnode.layers.gap_solve import GapSolve, layer_of
 from tfnode.layers.series import Series
@@ -146,29 +147,23 @@ class NeuralCDE(CountsPasses, SeriesLayer):
         z = tf.ensure_shape(tf.cast(z, values.dtype), [times.shape[0], self.units])
         # The first step is over a gap of 0, so that there is a state for each point.
         slopes = tf.concat([tf.zeros_like(slopes[:, :1]), slopes[:, :-1]], 1)
-        gaps = times[:, 1:] - times[:, :-1]
-        gaps = tf.concat([tf.zeros_like(times[:, :1]), gaps], 1)
-        starts = tf.cast(times - gaps, values.dtype)
+        starts, gaps = given.gaps()
         matrix = caller(self.matrix)
 
         def step(states: list, inputs: list) -> list:
             piece, start, gap = inputs
-            *lower, highest = tf.unstack(piece, axis=1)
+            coefficients = tf.unstack(piece, axis=1)
 
             def rates(tau: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
                 s = tau[:, tf.newaxis]
-                slope = highest
-                for coefficient in reversed(lower):
-                    slope = slope * s + coefficient
-                slope = tf.concat([tf.ones_like(s), slope], 1)
+                slope = tf.concat([tf.ones_like(s), polynomial(coefficients, s)], 1)
                 elements = tf.cast(matrix(start + tau, z), z.dtype)
                 rows = tf.reshape(elements, [-1, self.units, slope.shape[1]])
                 return tf.linalg.matvec(rows, slope)
 
             return list(self._gaps(rates, states[0], gap, self.counters(training)))
 
-        inputs = [slopes, starts, tf.cast(gaps, values.dtype)]
-        found, costs = scan(step, [z, no_cost()], inputs)
+        found, costs = scan(step, [z, no_cost()], [slopes, starts, gaps])
         if training is True:
             self.count_pass(costs)
         return found

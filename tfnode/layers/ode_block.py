@@ -17,6 +17,7 @@ from tfnode.layers.context import TakesContext
 from tfnode.layers.portable import exported
 from tfnode.layers.precision import autocast, cast
 from tfnode.layers.solve_costs import CountsCosts, SolveCosts
+from tfnode.problem.field.calls import converted
 from tfnode.problem.times import numbers_in_order, without_padding
 
 
@@ -192,7 +193,7 @@ class ODEBlock(TakesContext, CountsCosts, keras.layers.Layer):
         """Solve, count what it cost in training, and add the integral to the losses."""
         with autocast(self):
             outputs, integral, stats = solve(
-                dynamics,
+                converted(dynamics),
                 inputs,
                 times,
                 self.solver,

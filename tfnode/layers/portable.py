@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfnode import solvers
 from tfnode.gradients.inference import Inference, converter
 from tfnode.integrate import solve
+from tfnode.problem.field.calls import converted
 from tfnode.solvers.foreign import drivable
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ def portable_states(block: "ODEBlock", inputs: Any, context: Any = None) -> Any:
     pairs: list[tuple[float, ...]] = list(zip(block.times, block.times[1:]))
     if not block.return_sequences:
         pairs = [block.times]
-    states = [inputs]
+    func, states = converted(block.dynamics), [inputs]
     for pair in pairs:
         times = tf.constant(pair, tf.float32)
         options: dict = {"final_only": True, "context": context}
-        state, _, _ = solve(block.dynamics, states[-1], times, block.solver, Inference(), **options)
+        state, _, _ = solve(func, states[-1], times, block.solver, Inference(), **options)
         states.append(state)
     if not block.return_sequences:
         return states[-1]

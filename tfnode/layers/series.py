@@ -25,6 +25,15 @@ class Series(NamedTuple):
         """Which values were observed: booleans like the values."""
         return ~tf.math.is_nan(self.values) & self.points[..., tf.newaxis]
 
+    def gaps(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return for each point the time of the one before it, and the time that passes between.
+
+        Both are `(batch, n)`, in the dtype of the values. The first point is its own predecessor.
+        """
+        times, dtype = self.times, self.values.dtype
+        gaps = tf.concat([tf.zeros_like(times[:, :1]), times[:, 1:] - times[:, :-1]], 1)
+        return tf.cast(times - gaps, dtype), tf.cast(gaps, dtype)
+
     def backward(self) -> "Series":
         """Return the series from the last point to the first; those without points come first."""
         return Series(*(tf.reverse(x, [1]) for x in self))

@@ -83,11 +83,8 @@ class SeriesRNN(SeriesLayer):
 
     def states(self, given: Series, training: bool | None) -> tf.Tensor:
         features, times = self.features(given), given.times
+        starts, gaps = given.gaps()
         updates = tf.reduce_any(given.observed, 2, keepdims=True)
-        gaps = times[:, 1:] - times[:, :-1]
-        gaps = tf.concat([tf.zeros_like(times[:, :1]), gaps], 1)
-        starts = tf.cast(times - gaps, features.dtype)
-        gaps = tf.cast(gaps, features.dtype)
 
         def step(states: list, inputs: list) -> list:
             x, start, gap, updated = inputs

@@ -12,6 +12,7 @@ from tfnode.problem.field.scopes import Pinned
 from tfnode.problem.field.vector_field import VectorField
 from tfnode.problem.samples import by_sample
 from tfnode.problem.step_times import Pieces, merged
+from tfnode.problem.times import at_places
 from tfnode.solvers.failure import checked, compiled_by_xla, finite
 from tfnode.solvers.rows import Rows, take
 
@@ -75,7 +76,7 @@ class Problem:
         self.y0 = [tf.cast(y, d) for y, d in zip(leaves, self._wide)]
         self.quadratures = [] if integrand is None else [tf.zeros([], self.time_dtype)]
         # What has one row for each sample: the clock, then the context.
-        self._own: list = []
+        self._per_sample: list = []
         self.drop: Any = False
         given = t(self.time_dtype)
         rows = []
@@ -88,7 +89,7 @@ class Problem:
             given, self.places, self.stops = merged(given, step_times)
         self._set_times(given)
         if independent:
-            self._own = [*self._clock, *rows]
+            self._per_sample = [*self._clock, *rows]
             self._trace_samples()
         else:
             self.vector_field = VectorField(self._evaluate, self.times.dtype, self.y0)
@@ -104,7 +105,7 @@ class Problem:
         field = self.vector_field
         pinned = field.seeds or field.starts
         with Pinned(field.seeds, field.starts) if pinned else contextlib.nullcontext():
-            return self._evaluate(t, y, *(take(x, rows) for x in self._own))
+            return self._evaluate(t, y, *(take(x, rows) for x in self._per_sample))
 
     def refuse_random(self) -> None:
         """Raise if the dynamics draw random numbers, for an event, which takes several solves."""
@@ -115,9 +116,9 @@ class Problem:
                 "close over it, or call the layers with `training=False`."
             )
 
-    def caller_time(self, t: tf.Tensor, *own: tf.Tensor) -> tf.Tensor:
+    def caller_time(self, t: tf.Tensor, *per_sample: tf.Tensor) -> tf.Tensor:
         """Return the caller's time at an elapsed time `t`, in the dtype `time_dtype`."""
-        clock = own or self._clock
+        clock = per_sample or self._clock
         if not clock:
             return tf.cast(t, self.time_dtype)
         origin, *bounds = clock
@@ -147,13 +148,8 @@ class Problem:
                 tf.gather(x[tf.newaxis], self.places[tf.newaxis], batch_dims=1)[0] for x in states
             ]
             return states, tf.gather(self.times, self.places)
-        places = tf.transpose(self.places)
-        samples = tf.range(tf.shape(places)[1]) + tf.zeros_like(places)
-        index = tf.stack([places, samples], 2)
-        states = [
-            tf.ensure_shape(tf.gather_nd(x, index), [places.shape[0], *x.shape[1:]]) for x in states
-        ]
-        return states, tf.gather(self.times, self.places, batch_dims=1)
+        times = tf.gather(self.times, self.places, batch_dims=1)
+        return at_places(states, self.places), times
 
     def result(self, y: Sequence[tf.Tensor]) -> Any:
         """Return `pack` for the caller, checked: a state may be too large for its own dtype."""
@@ -190,7 +186,7 @@ class Problem:
         else:
             self._clock = [start, tf.minimum(start, end), tf.maximum(start, end)]
 
-    def _told(self, rows: Sequence[tf.Tensor] = ()) -> tuple:
+    def _told(self, rows: Sequence[tf.Tensor]) -> tuple:
         """Return what the dynamics take after the state: nothing, or the context.
 
         Args:
@@ -209,7 +205,7 @@ class Problem:
         """Trace the dynamics for batches of any size, or else for this one alone."""
 
         def traced(size: int | None) -> VectorField:
-            return VectorField(self._evaluate, self.times.dtype, self.y0, self._own, (size,))
+            return VectorField(self._evaluate, self.times.dtype, self.y0, self._per_sample, (size,))
 
         static = self.y0[0].shape[0]
         if compiled_by_xla():
@@ -229,10 +225,12 @@ class Problem:
                 "the layer with `training=False`."
             )
 
-    def _evaluate(self, t: tf.Tensor, y: Sequence[tf.Tensor], *own: tf.Tensor) -> tuple[list, list]:
+    def _evaluate(
+        self, t: tf.Tensor, y: Sequence[tf.Tensor], *per_sample: tf.Tensor
+    ) -> tuple[list, list]:
         size = len(self._clock)
-        y, t = self.pack(y), self.caller_time(t, *own[:size])
-        told = self._told(own[size:])
+        y, t = self.pack(y), self.caller_time(t, *per_sample[:size])
+        told = self._told(per_sample[size:])
 
         def func(t: tf.Tensor, y: Any) -> Any:
             return self._call(t, y, *told)

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfnode.solvers.failure import checked
 
 _NO_LENGTH = (
-    " Where two are equal, nothing is solved between them: leave one out, the state there is that "
-    "of the other."
+    " Where two are equal, nothing is solved between them. Leave one out: the state at both is the "
+    "same."
 )
 
 
@@ -159,18 +159,24 @@ def _last_places(times: tf.Tensor) -> tf.Tensor | None:
     if static is not None and (static[:, 1:] != static[:, :-1]).all():
         return None
     last = tf.math.count_nonzero(times[:, 1:] - times[:, :-1], 1, dtype=tf.int32)
-    return tf.minimum(tf.range(tf.shape(times)[1]), last[:, tf.newaxis])
+    places = tf.minimum(tf.range(tf.shape(times)[1]), last[:, tf.newaxis])
+    return tf.ensure_shape(places, times.shape)
 
 
 def at_last_times(states: list, times: tf.Tensor) -> list:
     """Return the states `(n, batch, ...)`, where the last time is repeated those there."""
     places = _last_places(times)
-    if places is None:
-        return states
+    return states if places is None else at_places(states, places)
+
+
+def at_places(states: list, places: tf.Tensor) -> list:
+    """Return the states `(n, batch, ...)` at positions of their times, `(batch, m)` int32."""
     places = tf.transpose(places)
     samples = tf.range(tf.shape(places)[1]) + tf.zeros_like(places)
     index = tf.stack([places, samples], 2)
-    return [tf.ensure_shape(tf.gather_nd(x, index), x.shape) for x in states]
+    return [
+        tf.ensure_shape(tf.gather_nd(x, index), [places.shape[0], *x.shape[1:]]) for x in states
+    ]
 
 
 def given_times(t: Any, name: str = "t") -> tf.Tensor:

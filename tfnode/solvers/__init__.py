@@ -67,7 +67,7 @@ def get(identifier: Any, **options: Any) -> Any:
     from tfnode import registry
 
     options = {name: value for name, value in options.items() if value is not None}
-    solver = registry.get("solver", identifier, _CLASSES, _base_class)
+    solver = registry.get("solver", identifier, _CLASSES, _base_class())
     if not options:
         return solver
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
@@ -84,16 +84,15 @@ def get(identifier: Any, **options: Any) -> Any:
     return type(solver)(**options)
 
 
-def for_solve(identifier: Any, *, stacklevel: int = 3, **options: Any) -> Any:
+def for_solve(identifier: Any, **options: Any) -> Any:
     """Return the solver as `get` does, and warn of fixed steps whose number nobody chose.
 
     Args:
         identifier, **options: As in `get`.
-        stacklevel: As in `warnings.warn`. The default shows the line that called the caller.
     """
     solver = get(identifier, **options)
     if nobody_chose_steps(identifier, **options):
-        warn_of_single_steps(solver, stacklevel + 1)
+        warn_of_single_steps(solver, stacklevel=4)  # The line that called the caller.
     return solver
 
 
@@ -128,4 +127,4 @@ def deserialize(config: dict) -> Any:
     """Return the solver that a config made by `serialize` describes."""
     from tfnode import registry
 
-    return registry.deserialize("solver", config, _CLASSES, _base_class)
+    return registry.deserialize("solver", config, _CLASSES, _base_class())

@@ -10,7 +10,7 @@ from tfnode.solvers.failure import Caller
 from tfnode.solvers.record import Record
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.tableau import ButcherTableau
-from tfnode.solvers.trajectory import Stats, Steps
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 
 class Solve(NamedTuple):
@@ -48,6 +48,11 @@ class End(NamedTuple):
     stats: Stats
     step: tf.Tensor | None = None
     slopes: Sequence[tf.Tensor] = ()
+
+    def after(self, first: Stats) -> "End":
+        """Return this end of a solve that repeated the steps of another, with the cost of both."""
+        both = first.num_evaluations + self.stats.num_evaluations
+        return self._replace(stats=first._replace(num_evaluations=both))
 
 
 class Pace(abc.ABC):
@@ -147,7 +152,7 @@ class Controller(abc.ABC):
         return {} if self.on_failure == "raise" else {"on_failure": self.on_failure}
 
     @abc.abstractmethod
-    def pace(self, solve: Solve, steps: Steps | None = None) -> Pace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> Pace:
         """Return the steps of a solve; `steps` are those of an earlier one, to be taken again."""
 
     def initial_step(
@@ -184,7 +189,7 @@ class Controller(abc.ABC):
         """
 
 
-def checked_choice(on_failure: Any) -> str:
+def checked_on_failure(on_failure: Any) -> str:
     """Return `on_failure`, or raise `ValueError`."""
     if on_failure not in ("raise", "nan"):
         raise ValueError(

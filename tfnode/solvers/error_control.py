@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from tfnode import checks
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve, checked_choice
+from tfnode.solvers.controller import Controller, Solve, checked_on_failure
 from tfnode.solvers.error_pace import ErrorPace, RepeatedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_pace import RepeatedSamplePace, SamplePace
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stops import at, latest
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 
 class ErrorControl(Controller):
@@ -50,7 +50,7 @@ class ErrorControl(Controller):
         self.tolerances = float(np.max(self.rtol)), float(np.max(self.atol))
         self.first_step = None if first_step is None else checks.positive("first_step", first_step)
         self.max_steps = checks.integer("max_steps", max_steps, 1)
-        self.on_failure = checked_choice(on_failure)
+        self.on_failure = checked_on_failure(on_failure)
         self.min_step = None if min_step is None else checks.positive("min_step", min_step)
         self.max_step = None if max_step is None else checks.positive("max_step", max_step)
         if min_step is not None and max_step is not None and min_step > max_step:
@@ -94,7 +94,7 @@ class ErrorControl(Controller):
             return tf.zeros_like(h, tf.bool)
         return h <= self.min_step * (1.0 + 1e-3)  # A step may be stretched so much to land.
 
-    def pace(self, solve: Solve, steps: Steps | None = None) -> ErrorPace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> ErrorPace:
         if solve.times.shape.rank == 2:
             if steps is None:
                 return SamplePace(self, solve)

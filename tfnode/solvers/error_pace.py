@@ -12,7 +12,7 @@ from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.solver import Field, State
 from tfnode.solvers.stages import add, dense_weights, expand, increment, stages
 from tfnode.solvers.stops import at, inside
-from tfnode.solvers.trajectory import Stats, Steps
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 if TYPE_CHECKING:
     from tfnode.solvers.error_control import ErrorControl
@@ -26,9 +26,10 @@ _TRY = (
 
 
 class ErrorPace(Pace):
-    """The steps of one solve by `ErrorControl`: a single leg, in which times are passed.
+    """The steps of one solve by `ErrorControl`.
 
-    A method without dense output lands on every time, and all of them on the last.
+    One leg goes through all the times; outputs between steps are interpolated. A method without
+    dense output lands on every time, and all of them on the last.
     """
 
     legs, lands, straight = 1, False, False
@@ -73,17 +74,28 @@ class ErrorPace(Pace):
     def leg(self, index: Any, now: Progress) -> None:
         return None
 
-    def unfinished(self, leg: None, now: Progress) -> tf.Tensor:
+    def active(self, now: Progress) -> tf.Tensor:
+        """Return whether there is another step, or which samples take one."""
         return tf.not_equal(now.t, self.last()) & now.may_go_on(self.control.max_steps)
 
-    def try_step(self, leg: None, now: Progress) -> Trial:
-        end = self.last()
+    def unfinished(self, leg: None, now: Progress) -> tf.Tensor:
+        return self.active(now)
+
+    def requested(self, index: tf.Tensor) -> tf.Tensor:
+        """Return one of the times."""
+        # Unlike a gather, a slice has a dense gradient.
+        return tf.slice(self.solve.times, [index], [1])[0]
+
+    def target(self, now: Progress) -> tf.Tensor:
+        """Return the time beyond which the next step must not go."""
         if self.solve.tableau.dense is None and not self.solve.final_only:
-            # Unlike a gather, a slice has a dense gradient.
-            end = tf.slice(self.solve.times, [now.reached], [1])[0]
-        elif self.solve.stops is not None:
-            end = tf.slice(self.solve.times, [at(self.solve.stops, now.reached)], [1])[0]
-        return self.step_towards(end, now, self.direction, self.solve.field)
+            return self.requested(now.reached)
+        if self.solve.stops is not None:
+            return self.requested(at(self.solve.stops, now.reached))
+        return self.last()
+
+    def try_step(self, leg: None, now: Progress) -> Trial:
+        return self.step_towards(self.target(now), now, self.direction, self.solve.field)
 
     def step_towards(
         self, end: tf.Tensor, now: Progress, direction: tf.Tensor, field: Field
@@ -137,7 +149,7 @@ class ErrorPace(Pace):
         def write(i: tf.Tensor, arrays: list) -> tuple[tf.Tensor, list]:
             y = trial.y
             if dense is not None:
-                theta = (tf.slice(times, [i], [1])[0] - now.t) / trial.h
+                theta = (self.requested(i) - now.t) / trial.h
                 y = add(now.y, increment(dense_weights(dense, theta), trial.h, trial.ks))
             return i + 1, [array.write(i, x) for array, x in zip(arrays, y)]
 
@@ -218,7 +230,7 @@ class ErrorPace(Pace):
 class RepeatedPace(ErrorPace):
     """The steps of an earlier solve of the same problem, taken again and all accepted."""
 
-    def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
+    def __init__(self, control: "ErrorControl", solve: Solve, steps: Trajectory):
         super().__init__(control, solve._replace(first_step=tf.abs(steps.record.h[0])))
         self.steps = steps
 
@@ -233,9 +245,7 @@ class RepeatedPace(ErrorPace):
         return tf.constant(True)
 
     def finish(self, now: Progress, caller: Caller) -> End:
-        end, first = super().finish(now, caller), self.steps.stats
-        both = first.num_evaluations + end.stats.num_evaluations
-        return end._replace(stats=first._replace(num_evaluations=both))
+        return super().finish(now, caller).after(self.steps.stats)
 
 
 def where(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,8 @@ class Caller(NamedTuple):
     """Who asked for a solve, for its error.
 
     Attributes:
-        origin: Scalar, the caller's time at the solver's time 0; `None` for the same.
+        origin: The caller's time at the solver's time 0, a scalar or one for each sample; `None`
+            where the two clocks agree.
         during: What the solve is part of, a phrase such as " in the backward solve".
     """
 

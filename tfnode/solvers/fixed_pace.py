@@ -60,7 +60,7 @@ class FixedPace(Pace):
 
     def __init__(self, control: "FixedSteps", solve: Solve):
         self.control, self.solve, times = control, solve, solve.times
-        self.rows = solve.tableau.solution_rows
+        self.stage_rows = solve.tableau.solution_rows
         self.legs = times.shape[0] - 1 if times.shape[0] else tf.shape(times)[0] - 1
         self.most = control.num_steps
         # Two times may be the same where there are step times.
@@ -124,7 +124,7 @@ class FixedPace(Pace):
             # Several of the times may be the same.
             reached = tf.where(is_last, count_reached(self.solve.times, end), reached)
             begin, end = inside(t, end)
-        ks, qs = stages(self.rows, self.solve.field, begin, now.y, h, end=end)
+        ks, qs = stages(self.stage_rows, self.solve.field, begin, now.y, h, end=end)
         b = self.solve.tableau.b
         y = add(now.y, increment(b, h, ks))
         q = add(now.q, increment(b, h, qs)) if now.q else now.q
@@ -146,7 +146,7 @@ class FixedPace(Pace):
         if now.last:
             t, h, number = now.last
             facts = ["time reached =", caller.time(t), "steps =", number, "last step size =", h]
-        stats = Stats(self.steps * len(self.rows), self.steps, tf.zeros([], tf.int32))
+        stats = Stats(self.steps * len(self.stage_rows), self.steps, tf.zeros([], tf.int32))
         # Where the last state is finite, all are: a sum with NaN or infinity is never finite.
         return End(~finite(now.y), self.reasons(finite(self.y0)), facts, stats)
 

@@ -7,12 +7,13 @@ import tensorflow as tf
 
 from tfnode import checks
 from tfnode.solvers import step_control
-from tfnode.solvers.controller import Controller, Solve, checked_choice
+from tfnode.solvers.controller import Controller, Solve, checked_on_failure
 from tfnode.solvers.failure import asserted
 from tfnode.solvers.fixed_pace import FixedPace
 from tfnode.solvers.record import Record, by_step, reached_before, totals_by_time
 from tfnode.solvers.sample_fixed_pace import SampleFixedPace
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.stops import at
+from tfnode.solvers.trajectory import Trajectory
 
 # In one interval; their number is an int32.
 MOST_STEPS = 2**30
@@ -48,7 +49,7 @@ class FixedSteps(Controller):
             step_size = checks.positive("step_size", step_size, wanted)
         self.num_steps = num_steps
         self.step_size = step_size
-        self.on_failure = checked_choice(on_failure)
+        self.on_failure = checked_on_failure(on_failure)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -57,7 +58,7 @@ class FixedSteps(Controller):
             **self.failure_config(),
         }
 
-    def pace(self, solve: Solve, steps: Steps | None = None) -> FixedPace:
+    def pace(self, solve: Solve, steps: Trajectory | None = None) -> FixedPace:
         # The steps are the same in every solve.
         if solve.times.shape.rank == 2:
             return SampleFixedPace(self, solve, None if steps is None else steps.failed)
@@ -118,11 +119,7 @@ class FixedSteps(Controller):
             return totals_by_time(values, interval, size)
 
         k = total(tf.ones_like(t_bar))
-        first = tf.math.cumsum(k, axis=-1, exclusive=True)
-        if t_bar.shape.rank == 1:
-            first = tf.gather(first, interval)
-        else:
-            first = tf.transpose(tf.gather(first, tf.transpose(interval), batch_dims=1))
+        first = at(tf.math.cumsum(k, axis=-1, exclusive=True), interval)
         number = tf.math.cumsum(tf.cast(valid, t_bar.dtype), exclusive=True)
         slope = tf.math.divide_no_nan(total(h_bar + (number - first) * t_bar), k)
         return total(t_bar) - slope + tf.concat([0.0 * slope[..., :1], slope[..., :-1]], -1)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfnode.solvers.failure import USER, Caller, checked, finite
 from tfnode.solvers.solver import Field, Solver
-from tfnode.solvers.trajectory import Stats, Steps, Trajectory
+from tfnode.solvers.trajectory import Stats, Trajectory
 
 
 def drivable(solver: Any) -> Solver:
@@ -50,7 +50,7 @@ class Foreign(Solver):
         first_step: tf.Tensor | None = None,
         max_states: int | None = None,
         caller: Caller = USER,
-        steps: Steps | None = None,
+        steps: Trajectory | None = None,
         drop: Any = False,
         stops: tf.Tensor | None = None,
     ) -> Trajectory:

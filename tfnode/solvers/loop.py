@@ -19,7 +19,7 @@ def walk(
     quadratures: Sequence[tf.Tensor],
     max_states: int | None,
     caller: Caller,
-    on_failure: str = "raise",
+    on_failure: str,
 ) -> Trajectory:
     """Integrate as `Solver.integrate` does.
 

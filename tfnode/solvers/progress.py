@@ -29,8 +29,8 @@ class Progress(NamedTuple):
     def h(self) -> tf.Tensor:
         """The size of the next step.
 
-        It is 0 once it is below the resolution of time; NaN where also the shortest step leads
-        to what is not finite.
+        It is 0 once it is below the resolution of time; NaN where even the shortest step
+        gives a state that is not finite.
         """
         return self.clock[1]
 

@@ -12,7 +12,7 @@ from tfnode.solvers.failure import USER, Caller
 from tfnode.solvers.loop import walk
 from tfnode.solvers.solver import Field, Solver, State
 from tfnode.solvers.tableau import ButcherTableau
-from tfnode.solvers.trajectory import Steps, Trajectory
+from tfnode.solvers.trajectory import Trajectory
 
 
 class Diagnostics(
@@ -73,7 +73,7 @@ class RungeKutta(Solver, tfp.math.ode.Solver):
         first_step: tf.Tensor | None = None,
         max_states: int | None = None,
         caller: Caller = USER,
-        steps: Steps | None = None,
+        steps: Trajectory | None = None,
         drop: Any = False,
         stops: tf.Tensor | None = None,
     ) -> Trajectory:

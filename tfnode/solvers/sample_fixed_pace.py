@@ -31,7 +31,7 @@ class SampleFixedPace(FixedPace):
 
     def __init__(self, control: "FixedSteps", solve: Solve, failed: tf.Tensor | None = None):
         self.control, self.solve, self.failed = control, solve, failed
-        self.rows, times = solve.tableau.solution_rows, solve.times
+        self.stage_rows, times = solve.tableau.solution_rows, solve.times
         self.legs = times.shape[1] - 1 if times.shape[1] else tf.shape(times)[1] - 1
         self.most, self.straight = control.num_steps, control.num_steps == 1
         # All legs may have steps: nobody knows which samples end early.
@@ -76,7 +76,7 @@ class SampleFixedPace(FixedPace):
         if self.solve.stops is not None:
             edges = inside(begin, end)
         first, last = (take(x, rows) for x in edges)
-        ks, _ = stages(self.rows, field, first, y, size, end=last)
+        ks, _ = stages(self.stage_rows, field, first, y, size, end=last)
         change = increment(self.solve.tableau.b, size, ks)
         # The sum with zeros would not leave a state of the others as it is, where it is NaN.
         y = add(now.y, [put(x, rows, z) for x, z in zip(change, now.y)])
@@ -101,7 +101,7 @@ class SampleFixedPace(FixedPace):
         steps = tf.reduce_sum(self.number_in(times[:, :-1], times[:, 1:]), 1)
         t, h, number = now.last[0], now.last[1], tf.maximum(now.last[2], 0)
         facts = ["time reached =", caller.time(t), "steps =", number, "last step size =", h]
-        stats = Stats(steps * len(self.rows), steps, tf.zeros_like(steps))
+        stats = Stats(steps * len(self.stage_rows), steps, tf.zeros_like(steps))
         sound = finite(self.y0, samples=True)
         failed = ~finite(now.y, samples=True)
         if self.failed is not None:

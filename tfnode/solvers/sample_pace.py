@@ -12,8 +12,7 @@ from tfnode.solvers.progress import Progress, Trial
 from tfnode.solvers.rows import chosen, put, take
 from tfnode.solvers.solver import State
 from tfnode.solvers.stages import add, dense_weights, increment
-from tfnode.solvers.stops import at
-from tfnode.solvers.trajectory import Steps
+from tfnode.solvers.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from tfnode.solvers.error_control import ErrorControl
@@ -34,10 +33,6 @@ class SamplePace(ErrorPace):
         sound = finite([*now.y, *now.derivative[0]], samples=True)
         h = tf.where(sound, now.h, math.nan)
         return now.with_step(h)._replace(counts=tf.stack([zero, zero, zero + 1]))
-
-    def active(self, now: Progress) -> tf.Tensor:
-        """Return which samples take a step."""
-        return tf.not_equal(now.t, self.last()) & now.may_go_on(self.control.max_steps)
 
     def tried(self, now: Progress) -> tf.Tensor:
         """Return for which samples an iteration counts."""
@@ -61,14 +56,9 @@ class SamplePace(ErrorPace):
     def try_step(self, leg: None, now: Progress) -> Trial:
         active = self.active(now)
         rows = chosen(active, self.solve.drop, self.failed)
-        end = self.last()
-        if self.solve.tableau.dense is None and not self.solve.final_only:
-            end = self.requested(now.reached)
-        elif self.solve.stops is not None:
-            end = self.requested(at(self.solve.stops, now.reached))
         # A sample that is done takes a step of size 0.
         sizes = tf.where(active, now.h, tf.zeros_like(now.h))
-        end = tf.where(active, end, now.t)
+        end = tf.where(active, self.target(now), now.t)
         clock = tf.stack([now.t, sizes, now.ratio])
         here = Progress(
             [take(x, rows) for x in now.y],
@@ -151,7 +141,7 @@ class RepeatedSamplePace(SamplePace):
     was done or failed, it counts as rejected.
     """
 
-    def __init__(self, control: "ErrorControl", solve: Solve, steps: Steps):
+    def __init__(self, control: "ErrorControl", solve: Solve, steps: Trajectory):
         super().__init__(control, solve)
         self.steps, self.failed = steps, steps.failed
 
@@ -189,9 +179,5 @@ class RepeatedSamplePace(SamplePace):
 
     def finish(self, now: Progress, caller: Caller) -> End:
         none = tf.zeros_like(now.accepted)
-        end = super().finish(
-            now._replace(counts=tf.stack([now.accepted, none, now.reached])), caller
-        )
-        first = self.steps.stats
-        both = first.num_evaluations + end.stats.num_evaluations
-        return end._replace(stats=first._replace(num_evaluations=both))
+        now = now._replace(counts=tf.stack([now.accepted, none, now.reached]))
+        return super().finish(now, caller).after(self.steps.stats)

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfnode.solvers.failure import USER, Caller
-from tfnode.solvers.trajectory import Steps, Trajectory
+from tfnode.solvers.trajectory import Trajectory
 
 State = list[tf.Tensor]
 # `field(t, y) -> (dy, dq)`: the derivative of the state `y` and the integrands of the quadratures.
@@ -20,7 +20,7 @@ class Solver(abc.ABC):
     """A solver that `odeint` drives.
 
     Attributes:
-        adaptive: Whether it chooses its steps, and takes the `steps` of an earlier solve again.
+        adaptive: Whether it chooses its steps, and takes the steps of an earlier solve again.
         tolerances: `(rtol, atol)` of a solver that controls its error, else `None`.
         tells_steps: Whether it can record its steps, each of which is one of a `ButcherTableau`.
         differentiable: Whether backpropagation through its operations is right.
@@ -42,7 +42,7 @@ class Solver(abc.ABC):
         first_step: tf.Tensor | None = None,
         max_states: int | None = None,
         caller: Caller = USER,
-        steps: Steps | None = None,
+        steps: Trajectory | None = None,
         drop: Any = False,
         stops: tf.Tensor | None = None,
     ) -> Trajectory:
@@ -62,8 +62,9 @@ class Solver(abc.ABC):
             max_states: Whether to record the steps, and with how many of the states; an
                 even int, or `None`.
             caller: Who asked for the solve, for its error.
-            steps: The `Steps` of an earlier solve of the same problem, which are taken again
-                and all accepted; or `None`. Fixed steps ignore it.
+            steps: The `Trajectory` of an earlier solve of the same problem, with its record:
+                its steps are taken again and all accepted; or `None`. Fixed steps only leave out
+                the independent samples that failed in it.
             drop: Whether evaluations may leave out samples, a boolean or a tensor of one; it
                 means nothing where `times` is 1-D.
             stops: As in `Solve`.

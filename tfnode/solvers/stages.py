@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfnode.solvers.failure import compiled_by_xla
 from tfnode.solvers.solver import Field, State
-from tfnode.solvers.tableau import Dense, Rows
+from tfnode.solvers.tableau import Dense, StageRows
 
 # From here on, compiling the field once for each of them takes longer than a loop over them.
 STAGES_IN_A_LOOP = 8
@@ -57,7 +57,7 @@ def add(left: State, right: State) -> State:
 
 
 def stages(
-    rows: Rows,
+    rows: StageRows,
     field: Field,
     t: tf.Tensor,
     y: State,
@@ -99,7 +99,7 @@ def stage_time(c: float, t: tf.Tensor, h: tf.Tensor, end: tf.Tensor) -> tf.Tenso
 
 
 def _stages_in_a_loop(
-    rows: Rows,
+    rows: StageRows,
     field: Field,
     t: tf.Tensor,
     y: State,

@@ -48,7 +48,7 @@ def ratio(
         h: A tensor like the result: a scalar, or one number for each sample.
     """
     scales = [scale(rtol, atol, tf.maximum(tf.abs(a), tf.abs(b))) for a, b in zip(y, y_new)]
-    # Compared with a state that is infinite, every error would be nothing.
+    # An infinite scale would hide every error.
     scaled = [tf.where(s < math.inf, e / s, math.nan) for e, s in zip(error, scales)]
     return tf.stop_gradient(rms(scaled, h))
 

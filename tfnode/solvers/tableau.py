@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-Rows = list[tuple[float, tuple[float, ...]]]  # `(c, row of a)` for each stage.
+StageRows = list[tuple[float, tuple[float, ...]]]  # `(c, row of a)` for each stage.
 
 # A row for each derivative: the coefficients of `theta`, `theta^2`, ... in its weight.
 Dense = tuple[tuple[float, ...], ...]
@@ -89,7 +89,7 @@ class ButcherTableau:
         return len(self.b)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> StageRows:
         """`(c, row of a)` for each stage."""
         return list(zip(self.c, self.a))
 
@@ -104,12 +104,12 @@ class ButcherTableau:
         return self.b_error
 
     @property
-    def solution_rows(self) -> Rows:
+    def solution_rows(self) -> StageRows:
         """The `rows` of the stages that the solution at the end of the step needs."""
         return self.rows[:-1] if self.first_same_as_last else self.rows
 
     @property
-    def dense_rows(self) -> Rows:
+    def dense_rows(self) -> StageRows:
         """The `rows` of all derivatives in the dense output."""
         return self.rows if self.first_same_as_last else [*self.rows, (1.0, self.b)]
 

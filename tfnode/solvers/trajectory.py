@@ -1,10 +1,8 @@
-"""`Trajectory`, `Stats` and `Steps`: the results of a solve."""
+"""`Trajectory` and `Stats`: the results of a solve."""
 
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-from tfnode.solvers.record import Record
 
 
 class Stats(NamedTuple):
@@ -39,21 +37,6 @@ class Trajectory(NamedTuple):
     quadratures: list
     stats: Stats
     step: tf.Tensor | None = None
-    record: Record | None = None
-    failed: Any = False
-    number: Any = None
-
-
-class Steps(NamedTuple):
-    """The accepted steps of a solve.
-
-    Attributes:
-        record: The `Record`.
-        stats: The `Stats`.
-        failed, number: As in `Trajectory`.
-    """
-
-    record: Record
-    stats: Stats
+    record: Any = None
     failed: Any = False
     number: Any = None

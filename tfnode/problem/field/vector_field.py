@@ -24,11 +24,12 @@ class VectorField:
     evaluation updates a Keras variable.
 
     Args:
-        function: `function(t, y, *own) -> (dy, dq)`, with `y`, `dy` and `dq` lists of tensors.
+        function: `function(t, y, *per_sample) -> (dy, dq)`, with `y`, `dy` and `dq` lists of
+            tensors.
         time_dtype: The dtype of `t`.
         y: List of tensors, for their shapes and dtypes.
-        own: Tensors of the batch, from which the field reads one row for each sample. They are
-            the first ones of `reads`.
+        per_sample: Tensors of the batch, from which the field reads one row for each sample. They
+            are the first ones of `reads`.
         batch: `()` where `t` is a scalar; where each sample has its time, `(size,)`, the size
             of the batch, or `None` for any.
 
@@ -58,14 +59,15 @@ class VectorField:
         function: Callable,
         time_dtype: tf.DType,
         y: Sequence[tf.Tensor],
-        own: Sequence[tf.Tensor] = (),
+        per_sample: Sequence[tf.Tensor] = (),
         batch: tuple = (),
     ):
         def signature_of(batch: tuple) -> tuple:
             def spec(x: tf.Tensor) -> tf.TensorSpec:
                 return tf.TensorSpec([*batch, *x.shape[len(batch) :]], x.dtype)
 
-            return tf.TensorSpec(batch, time_dtype), [spec(x) for x in y], [spec(x) for x in own]
+            specs = [spec(x) for x in y], [spec(x) for x in per_sample]
+            return tf.TensorSpec(batch, time_dtype), *specs
 
         signature = signature_of(batch)
         self.seeds: list = []
@@ -82,11 +84,11 @@ class VectorField:
         checks.refuse_batch_normalization(updated)
         self._function = traced
         self._trace_again = lambda size: _trace(function, signature_of((size,)), self.seeds)
-        self._own = len(own)
-        self.reads = [*own, *traced.captured_inputs]
+        self._num_per_sample = len(per_sample)
+        self.reads = [*per_sample, *traced.captured_inputs]
         before = checks.ancestors(traced.graph.outputs)
         captures = [x.op.name in before for x in traced.graph.internal_captures]
-        matters = [True] * len(own) + captures
+        matters = [True] * len(per_sample) + captures
         used = {id(x) for x, matter in zip(self.reads, matters) if matter}
         checks.refuse_feedback(updated, used, before, scope)
         checks.refuse_assignments(traced.graph, captures)
@@ -104,7 +106,7 @@ class VectorField:
 
     def bind(self, reads: Sequence[tf.Tensor]) -> "BoundField":
         """Return the field with these tensors in place of `reads`."""
-        return BoundField(self._function, reads, [i for i, _ in self.sources], self._own)
+        return BoundField(self._function, reads, [i for i, _ in self.sources], self._num_per_sample)
 
     def digest(self) -> bytes:
         """Return what two fields have in common only if they compute the same of their inputs."""
@@ -127,18 +129,17 @@ class VectorField:
                 another size.
         """
         variables = {id(value) for value in self._values}
-        found = [x for x in self.reads[self._own :] if id(x) not in variables]
+        found = [x for x in self.reads[self._num_per_sample :] if id(x) not in variables]
         found = [x for x in found if x.dtype not in (tf.resource, tf.variant)]
         operations = self._function.graph.get_operations()
         found += [x.outputs[0] for x in operations if x.type == "Const" and _may_be_data(x)]
         sizes = [x.shape[0] or tf.shape(x)[0] for x in found if x.shape.rank]
-        known = [x for x in (*sizes, size) if not tf.is_tensor(x)]
-        largest = max([x.shape[0] or 0 for x in self.reads if x.shape.rank] + known + [1])
-        if self.seeds or (not tf.is_tensor(size) and size in known[:-1]):
+        known = {x for x in sizes if not tf.is_tensor(x)}
+        batch: set = set() if tf.is_tensor(size) else {size}
+        if self.seeds or batch & known or count_samples(self._function.graph):
             return False
-        if count_samples(self._function.graph):
-            return False
-        self._trace_again(largest + 1)
+        rows = {x.shape[0] or 0 for x in self.reads if x.shape.rank}
+        self._trace_again(max({1} | known | batch | rows) + 1)
         dynamic = [x for x in sizes if tf.is_tensor(x) or tf.is_tensor(size)]
         return tf.reduce_all([tf.not_equal(x, size) for x in dynamic]) if dynamic else True
 
@@ -150,8 +151,14 @@ class BoundField:
         sources: List of the tensors, or handles of variables, to differentiate in.
     """
 
-    def __init__(self, function: Any, reads: Sequence[tf.Tensor], positions: list[int], own: int):
-        self._function, self._own = function, own
+    def __init__(
+        self,
+        function: Any,
+        reads: Sequence[tf.Tensor],
+        positions: list[int],
+        num_per_sample: int,
+    ):
+        self._function, self._num_per_sample = function, num_per_sample
         self._reads = list(reads)
         self.sources = [self._reads[i] for i in positions]
 
@@ -159,20 +166,21 @@ class BoundField:
         self, t: tf.Tensor, y: Sequence[tf.Tensor], rows: Rows | None = None
     ) -> tuple[list, list]:
         """Return the derivative at `(t, y)` and the integrands of the quadratures there."""
-        own = [take(x, rows) for x in self._reads[: self._own]]
+        count = self._num_per_sample
+        per_sample = [take(x, rows) for x in self._reads[:count]]
         # TensorFlow has no public way to call a function with other captured tensors.
-        dy, dq = self._function._call_flat([t, *y, *own], self._reads[self._own :])
+        dy, dq = self._function._call_flat([t, *y, *per_sample], self._reads[count:])
         return list(dy), list(dq)
 
 
 def _trace(function: Callable, signature: tuple, seeds: list) -> tuple[Any, Watching]:
     scope = Watching(seeds)
 
-    def evaluate(t: tf.Tensor, y: list, own: list) -> tuple:
+    def evaluate(t: tf.Tensor, y: list, per_sample: list) -> tuple:
         # At the root of a graph TensorFlow refuses names of layers that begin with "_".
         scope.graph = tf.compat.v1.get_default_graph()
         with scope, tf.name_scope("vector_field"):
-            return function(t, y, *own)
+            return function(t, y, *per_sample)
 
     traced = tf.function(evaluate, autograph=False).get_concrete_function(*signature)
     return traced, scope
