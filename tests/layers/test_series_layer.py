@@ -356,6 +356,14 @@ def test_a_grid_has_the_last_observation_and_says_what_was_observed():
     np.testing.assert_array_equal(found[1], [[0, 0], [0, 0], [5, 1], [5, 0], [5, 0]])
 
 
+@pytest.mark.parametrize("times", [[0.0, 2.0, 1.0], [0.0, 1.0, np.nan], [0.0, -1.0, -2.0]])
+def test_a_grid_of_times_that_do_not_increase_is_nan_under_xla(times):
+    layer = layers.SeriesGrid(4)
+    compiled = tf.function(lambda v, t: layer(v, times=t), jit_compile=True)
+    found = compiled(tf.ones([1, 3, 2]), tf.constant([times]))
+    assert np.isnan(found[..., :2]).all()
+
+
 def test_a_regular_series_is_its_own_grid():
     """Also where the times are rounded."""
     values = RNG.normal(size=(2, 29, 3)).astype("f4")
