@@ -43,6 +43,22 @@ def test_a_pandas_table():
     assert table.groupby("id")["label"].first().loc[found[0]].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("start", [1_700_000_000_000_000_000, -(2**63), 2**64 - 201])
+def test_integers_keep_their_digits(start):
+    """A hundred nanoseconds, which float64 cannot tell apart today."""
+    times = np.array([start + 200, start, start + 100])
+    found = series_from_rows([1, 1, 1], times, np.zeros((3, 1)))[2]
+    np.testing.assert_array_equal(found, [[0.0, 100.0, 200.0]])
+    narrow = np.array([120, -120, 4], np.int8)
+    found = series_from_rows([1, 1, 1], narrow, np.zeros((3, 1)))[2]
+    np.testing.assert_array_equal(found, [[0.0, 124.0, 240.0]])
+
+
+def test_a_masked_value_is_missing():
+    values = np.ma.array([[1.0], [2.0]], mask=[[False], [True]])
+    np.testing.assert_array_equal(series_from_rows([1, 1], [0.0, 1.0], values)[1], [[[1.0], [NAN]]])
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -50,6 +66,9 @@ def test_a_pandas_table():
         ({"times": np.zeros(6, "datetime64[s]")}, "seconds since .* Received: dtype=datetime64"),
         ({"times": TIMES[:5]}, r"Received: shapes \(6,\), \(5,\), \(6, 2\)"),
         ({"values": [1.0] * 6}, r"Received: shapes \(6,\), \(6,\), \(6,\)"),
+        ({"ids": [1.0, NAN, 2.0, 2.0, NAN, 1.0]}, r"needs an id.*ids\[1\]=nan, and 2 such"),
+        ({"ids": [*IDS[:5], None]}, r"needs an id.*ids\[5\]=None, and 1 such"),
+        ({"ids": np.array([*IDS[:5], 1], object)}, r"one kind. Received: .*\['int', 'str'\]"),
         ({"ids": [], "times": np.zeros(0), "values": np.zeros((0, 2))}, "a row at least"),
         ({"times": [*TIMES[:3], NAN, *TIMES[4:]]}, "finite. Received: one that is not, of id=c"),
         ({"times": [*TIMES[:5], 2.0]}, "merge rows .* two rows of id=a at time=2"),

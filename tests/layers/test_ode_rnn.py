@@ -219,6 +219,9 @@ def test_errors():
         ODERNN(3, cell="lstm")
     with pytest.raises(ValueError, match=r"`units` components. Received: units=2, .*state_size=3"):
         ODERNN(2, cell=Adding())
+    stacked = keras.layers.StackedRNNCells([keras.layers.GRUCell(3), keras.layers.GRUCell(3)])
+    with pytest.raises(ValueError, match="Stack layers instead.* Received: cell=stacked"):
+        ODERNN(3, cell=stacked)
     with pytest.raises(ValueError, match="must be a Keras layer or model.* Received: dynamics="):
         ODERNN(2, lambda t, h: -h)
     with pytest.raises(ValueError, match="needs a Runge-Kutta solver of `tfnode.solvers`"):

@@ -158,6 +158,22 @@ def test_a_row_without_points_is_zero_and_harms_no_gradient(made):
     assert all(np.isfinite(g).all() for g in gradients())
 
 
+def test_the_values_of_a_row_without_points_have_no_effect(made):
+    """Infinite ones neither: the gradients of the weights stay finite."""
+    mask = np.ones((3, 5), bool)
+    mask[1] = False
+    gradients = []
+    for value in (0.5, np.inf):
+        values = VALUES.copy()
+        values[1] = value
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(made.layer(values, times=TIMES, mask=mask))
+        gradients.append(tape.gradient(loss, made.layer.trainable_variables))
+    for a, b in zip(*gradients):
+        np.testing.assert_array_equal(a, b)
+    assert all(np.isfinite(g).all() for g in gradients[0])
+
+
 def test_shared_and_default_times(made):
     times = np.array([0.0, 0.2, 0.3, 0.7, 1.1])
     _, expected = made(VALUES, np.tile(times, (3, 1)))
@@ -315,6 +331,11 @@ def test_errors(name):
     for shape in ((4,), (2, 2), (2, 3, 1)):
         with pytest.raises(ValueError, match=r"`times` must have the shape.* Received: times of"):
             make(2)(values, times=tf.zeros(shape))
+    for shape in ((3,), (2, 4), (2, 3, 1), (1, 3)):
+        with pytest.raises(ValueError, match=r"`mask` must have the shape.* Received: mask of sh"):
+            make(2)(values, mask=tf.ones(shape, tf.bool))
+    with pytest.raises(ValueError, match=r"\(batch, n, channels\).* Received: values of shape"):
+        make(2)([values, tf.zeros([2, 3]), tf.ones([2, 3])])
     with pytest.raises(TypeError, match="must be floats; cast them first. Received: dtype=int32"):
         make(2)(values, times=tf.range(3))
     with pytest.raises(ValueError, match=r"strictly increasing.* Received: times=\[0. 2. 1.\]"):
@@ -333,6 +354,14 @@ def test_a_grid_has_the_last_observation_and_says_what_was_observed():
     found = layers.SeriesGrid(5)(values, times=times)
     np.testing.assert_array_equal(found[0], [[1, 1], [1, 0], [1, 0], [3, 1], [4, 1]])
     np.testing.assert_array_equal(found[1], [[0, 0], [0, 0], [5, 1], [5, 0], [5, 0]])
+
+
+@pytest.mark.parametrize("times", [[0.0, 2.0, 1.0], [0.0, 1.0, np.nan], [0.0, -1.0, -2.0]])
+def test_a_grid_of_times_that_do_not_increase_is_nan_under_xla(times):
+    layer = layers.SeriesGrid(4)
+    compiled = tf.function(lambda v, t: layer(v, times=t), jit_compile=True)
+    found = compiled(tf.ones([1, 3, 2]), tf.constant([times]))
+    assert np.isnan(found[..., :2]).all()
 
 
 def test_a_regular_series_is_its_own_grid():

@@ -49,12 +49,17 @@ def series(values: Any, times: Any, mask: Any, dtype: tf.DType) -> Series:
         dtype: The dtype of the values.
 
     Raises:
-        ValueError: If times that are known do not increase.
+        ValueError: If times that are known do not increase, or the mask has another shape.
         TypeError: If the times are not floats.
         tf.errors.InvalidArgumentError: If times known only at run time do not increase. XLA has no
             assertions: there the result is NaN.
     """
     values = tf.cast(values, dtype)
+    if mask is not None and not mask.shape.is_compatible_with(values.shape[:2]):
+        raise ValueError(
+            "`mask` must have the shape (batch, n). A value of a single channel that is missing "
+            f"is NaN. Received: mask of shape {mask.shape}, values of shape {values.shape}"
+        )
     shape = tf.shape(values)[:2]
     times = tf.range(shape[1], dtype=dtype) if times is None else floats("times", times)
     if times.shape.rank == 1:
@@ -80,11 +85,12 @@ def _without_masked(
     places = tf.sort(tf.where(mask, tf.range(n), n), axis=1)
     places = tf.gather(places, tf.minimum(tf.range(n), tf.maximum(last, 0)), batch_dims=1)
     places = tf.minimum(places, n - 1)
-    gathered = [tf.gather(x, places, batch_dims=1) for x in (values, times)]
-    # Where all is masked, nothing of it may be seen.
+    values, times = (tf.gather(x, places, batch_dims=1) for x in (values, times))
+    # Where all is masked, nothing of it may be seen: a path would begin at the first value.
     some = last >= 0
-    times = tf.where(some, gathered[1], tf.zeros_like(times))
-    return gathered[0], tf.ensure_shape(times, mask.shape)
+    values = tf.where(some[..., tf.newaxis], values, tf.zeros_like(values))
+    times = tf.where(some, times, tf.zeros_like(times))
+    return values, tf.ensure_shape(times, mask.shape)
 
 
 def in_place(states: tf.Tensor, mask: Any, backwards: bool = False) -> tf.Tensor:

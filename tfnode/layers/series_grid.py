@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfnode import checks
 from tfnode.layers.series import filled, last_observed, series
 from tfnode.layers.series_layer import check_shapes, masked
+from tfnode.solvers.failure import nan_where
 
 
 @keras.saving.register_keras_serializable("tfnode")
@@ -68,7 +69,9 @@ class SeriesGrid(keras.layers.Layer):
         grid = tf.range(self.points) + tf.zeros_like(places[:, :1])
         index = tf.searchsorted(places, grid, side="right") - 1
         last = tf.gather(last_observed(given.observed), tf.maximum(index, 0), batch_dims=1)
-        found = filled(given.values, given.observed, last)
+        # A choice among values would hide that the times do not increase.
+        wrong = tf.reduce_any(tf.math.is_nan(given.times))
+        found = nan_where(wrong, filled(given.values, given.observed, last))
         flat = tf.reshape(tf.maximum(last, 0), [tf.shape(last)[0], -1])
         there = tf.reshape(tf.gather(places, flat, batch_dims=1), tf.shape(last))
         observed = tf.equal(there, grid[..., tf.newaxis]) & (last >= 0)

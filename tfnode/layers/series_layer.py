@@ -137,7 +137,8 @@ def masked(*masks: Any) -> tf.Tensor | None:
 
 def check_shapes(values_shape: tuple, times_shape: tuple | None) -> None:
     """Raise `ValueError` for values and times whose shapes do not fit."""
-    if len(values_shape) != 3 or values_shape[2] is None or values_shape[1] == 0:
+    known = len(values_shape) == 3 and not any(isinstance(x, tuple) for x in values_shape)
+    if not known or values_shape[2] is None or values_shape[1] == 0:
         raise ValueError(
             "`values` must have the shape (batch, n, channels), with n at least 1 and a known "
             f"number of channels. Received: values of shape {tuple(values_shape)}"

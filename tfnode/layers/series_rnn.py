@@ -28,7 +28,7 @@ class SeriesRNN(SeriesLayer):
         **kwargs: Those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If the cell is unknown, or its state of another size.
+        ValueError: If the cell is unknown or a stack of cells, or its state of another size.
     """
 
     def __init__(
@@ -46,6 +46,12 @@ class SeriesRNN(SeriesLayer):
             self.rnn_cell = cell
         else:
             self.rnn_cell = recurrent_cell(cell, self.units, self.dtype_policy)
+        if isinstance(self.rnn_cell, keras.layers.StackedRNNCells):
+            raise ValueError(
+                "The output of the cell must be its first state, and that of stacked cells is "
+                "their last. Stack layers instead, with `return_sequences=True`. Received: "
+                f"cell={self.rnn_cell.name}"
+            )
         if self._sizes[0] != self.units:
             raise ValueError(
                 "The first state of the cell must have `units` components. Received: "
