@@ -5,4 +5,4 @@ import sys
 from tfnode.train import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog=sys.argv[0]))

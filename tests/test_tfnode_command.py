@@ -72,3 +72,10 @@ def test_an_unknown_command(capsys):
         command.main(["trian"])
     assert ended.value.code == 2
     assert "Did you mean train?" in capsys.readouterr().err
+
+
+def test_no_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main([])
+    assert ended.value.code == 2
+    assert "classifies an image file" in capsys.readouterr().err

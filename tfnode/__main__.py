@@ -46,9 +46,12 @@ def _choose(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("command", metavar="COMMAND", help=", ".join(names))
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help=", ".join(names))
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
     chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
     if chosen.command not in names:
         near = difflib.get_close_matches(chosen.command, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

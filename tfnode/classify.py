@@ -1,9 +1,9 @@
 """The classes that a trained model sees in an image: `python -m tfnode.classify RUN_DIR IMAGE`.
 
 Uses the best model of the run by validation (best.keras), else the final one (model.keras). The
-image is made as those of MNIST were: grey, white on black, cropped, scaled and centred, unless it
-has the size of the model. What was done is printed. The border of the image tells whether it is
-black on white; --invert and --noinvert say so.
+image is made as those were that the model was trained on: grey, white on black, cropped, scaled
+and centred, unless it has the size of the model. What was done is printed. The border of the image
+tells whether it is black on white; --invert and --noinvert say so.
 """
 
 import argparse

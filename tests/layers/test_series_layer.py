@@ -331,6 +331,15 @@ def test_errors(name):
     for shape in ((4,), (2, 2), (2, 3, 1)):
         with pytest.raises(ValueError, match=r"`times` must have the shape.* Received: times of"):
             make(2)(values, times=tf.zeros(shape))
+    layer = make(2)
+    layer(values)  # A layer that is built checks, too.
+    with pytest.raises(ValueError, match=r"`times` must have the shape.* Received: times of"):
+        layer(values, times=tf.zeros((2, 2)))
+    with pytest.raises(ValueError, match="batch, n, channels|expected ndim=3, found ndim=2"):
+        layer(tf.zeros((2, 3)), times=values)
+    if name != "SeriesGrid":  # It has no weights.
+        with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 1"):
+            layer(tf.zeros((2, 3, 9)))
     for shape in ((3,), (2, 4), (2, 3, 1), (1, 3)):
         with pytest.raises(ValueError, match=r"`mask` must have the shape.* Received: mask of sh"):
             make(2)(values, mask=tf.ones(shape, tf.bool))

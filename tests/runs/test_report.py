@@ -237,6 +237,12 @@ def test_a_run_that_is_not_finished(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_was_interrupted(tmp_path, capsys):
+    run = _make_run(tmp_path / "run", interrupted=True)
+    assert report.main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert ", interrupted " in capsys.readouterr().out
+
+
 def test_a_folder_without_a_history(tmp_path, capsys):
     assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err

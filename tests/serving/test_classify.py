@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from tfnode import classify as command
 from tfnode.data.dataset import MEAN, STANDARD_DEVIATION, normalize
-from tfnode.runs import contents
+from tfnode.runs import contents, files
 from tfnode.runs.errors import RunError
 from tfnode.serving.classify import classify
 from tfnode.serving.digit_image import prepare
@@ -118,6 +118,19 @@ def test_prepared_as_mnist():
     place = np.arange(28)
     for axis in (0, 1):
         assert small.sum(axis=axis) @ place / small.sum() == pytest.approx(14, abs=0.5)
+
+
+def test_prepared_as_the_data_of_the_run(tmp_path):
+    """scikit-learn's digits fill the image, unlike those of MNIST."""
+    large, small = _digit()
+    large.save(tmp_path / "image.png")
+    run = _run(tmp_path / "run", _classifier())
+    for name, height in (("mnist", 20), ("digits", 28)):
+        record = {"settings": {}, "versions": {"tfnode": "0.1.0"}, "dataset": {"name": name}}
+        files.write_json(run / contents.CONFIG, record)
+        pixels = classify(run, tmp_path / "image.png").prepared.pixels
+        assert len(np.flatnonzero(pixels.any(axis=1))) == height
+        assert (pixels == small).all() == (name == "mnist")
 
 
 @pytest.mark.parametrize("paper, ink", [(255, 0), (0, 255), (200, 60), (30, 120)])

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfnode.interpolation.inputs import floats, increasing
@@ -49,19 +50,21 @@ def series(values: Any, times: Any, mask: Any, dtype: tf.DType) -> Series:
         dtype: The dtype of the values.
 
     Raises:
-        ValueError: If times that are known do not increase, or the mask has another shape.
+        ValueError: If times that are known do not increase, or a shape is wrong.
         TypeError: If the times are not floats.
         tf.errors.InvalidArgumentError: If times known only at run time do not increase. XLA has no
             assertions: there the result is NaN.
     """
     values = tf.cast(values, dtype)
+    times = None if times is None else floats("times", times)
+    check_shapes(values.shape, None if times is None else times.shape)
     if mask is not None and not mask.shape.is_compatible_with(values.shape[:2]):
         raise ValueError(
             "`mask` must have the shape (batch, n). A value of a single channel that is missing "
             f"is NaN. Received: mask of shape {mask.shape}, values of shape {values.shape}"
         )
     shape = tf.shape(values)[:2]
-    times = tf.range(shape[1], dtype=dtype) if times is None else floats("times", times)
+    times = tf.range(shape[1], dtype=dtype) if times is None else times
     if times.shape.rank == 1:
         times = increasing(times) if mask is None else times
         times = tf.broadcast_to(times, shape)
@@ -73,6 +76,32 @@ def series(values: Any, times: Any, mask: Any, dtype: tf.DType) -> Series:
     if mask is not None:
         points &= tf.reduce_any(mask, 1, keepdims=True)
     return Series(values, times, points)
+
+
+def check_shapes(values_shape: Any, times_shape: Any) -> None:
+    """Raise `ValueError` for values and times whose shapes do not fit.
+
+    Args:
+        values_shape: A tuple or a `tf.TensorShape`; what was given for one tensor may be several.
+        times_shape: The same, or `None`.
+    """
+    several = isinstance(values_shape, list | tuple) and any(np.ndim(x) for x in values_shape)
+    known = not several and tf.TensorShape(values_shape).rank == 3
+    if not known or values_shape[2] is None or values_shape[1] == 0:
+        raise ValueError(
+            "`values` must have the shape (batch, n, channels), with n at least 1 and a known "
+            f"number of channels. Received: values of shape {values_shape}"
+        )
+    if times_shape is None:
+        return
+    expected, times = tf.TensorShape(values_shape[:2]), tf.TensorShape(times_shape)
+    if times.rank == 1:
+        expected = expected[1:]
+    if not expected.is_compatible_with(times):
+        raise ValueError(
+            "`times` must have the shape (batch, n), or (n,) where they are shared. Received: "
+            f"times of shape {times_shape}, values of shape {values_shape}"
+        )
 
 
 def _without_masked(

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfnode import checks
-from tfnode.layers.series import filled, last_observed, series
-from tfnode.layers.series_layer import check_shapes, masked
+from tfnode.layers.series import check_shapes, filled, last_observed, series
+from tfnode.layers.series_layer import masked
 from tfnode.solvers.failure import nan_where
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras.src.backend import set_keras_mask
 
 from tfnode import checks
-from tfnode.layers.series import Series, in_place, series
+from tfnode.layers.series import Series, check_shapes, in_place, series
 
 
 class SeriesLayer(keras.layers.Layer):
@@ -40,6 +40,7 @@ class SeriesLayer(keras.layers.Layer):
 
     def build(self, values_shape: tuple, times_shape: tuple | None = None) -> None:
         check_shapes(values_shape, times_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: values_shape[2]})
         self.build_parts(values_shape[0], values_shape[2])
         self.built = True
 
@@ -133,26 +134,6 @@ def masked(*masks: Any) -> tf.Tensor | None:
     given = [x for x in masks if any(y is not None for y in keras.tree.flatten(x))]
     masks = tuple(tf.cast(x, tf.bool) for x in given)
     return tf.reduce_all(masks, 0) if masks else None
-
-
-def check_shapes(values_shape: tuple, times_shape: tuple | None) -> None:
-    """Raise `ValueError` for values and times whose shapes do not fit."""
-    known = len(values_shape) == 3 and not any(isinstance(x, tuple) for x in values_shape)
-    if not known or values_shape[2] is None or values_shape[1] == 0:
-        raise ValueError(
-            "`values` must have the shape (batch, n, channels), with n at least 1 and a known "
-            f"number of channels. Received: values of shape {tuple(values_shape)}"
-        )
-    if times_shape is None:
-        return
-    expected = tf.TensorShape(values_shape[:2])
-    if len(times_shape) == 1:
-        expected = expected[1:]
-    if len(times_shape) not in (1, 2) or not expected.is_compatible_with(times_shape):
-        raise ValueError(
-            "`times` must have the shape (batch, n), or (n,) where they are shared. Received: "
-            f"times of shape {tuple(times_shape)}, values of shape {tuple(values_shape)}"
-        )
 
 
 def traced_once(function: Callable, *arguments: tf.Tensor) -> Any:

@@ -60,6 +60,7 @@ def row_of(label: str, rows: list[Row], metrics: dict[str, Any]) -> dict[str, An
         "dataset": metrics["dataset"],
         "parameters": metrics["parameters"],
         "epochs": len(rows),
+        "interrupted": bool(metrics.get("interrupted")),
         score: last[score],
         f"val_{score}": last[f"val_{score}"],
         f"best_val_{score}": best and best[f"val_{score}"],
@@ -132,9 +133,11 @@ def in_markdown(table: list[dict[str, Any]], means: list[dict[str, Any]], score:
     """Return the table in Markdown."""
     columns = _columns(score)
 
-    def cell(name: str, value: Any) -> str:
+    def cell(name: str, value: Any, interrupted: bool = False) -> str:
         if value is None:
             return "-"
+        if name == "epochs" and interrupted:
+            return f"{value}, interrupted"
         if name == "largest_gap":
             return f"{100 * value:.2f} points"
         if name.endswith(score):
@@ -145,7 +148,7 @@ def in_markdown(table: list[dict[str, Any]], means: list[dict[str, Any]], score:
         return text.replace("|", "\\|")
 
     lines = [list(columns.values())]
-    lines += [[cell(name, row[name]) for name in columns] for row in table]
+    lines += [[cell(name, row[name], row["interrupted"]) for name in columns] for row in table]
     for mean in means:
         line = {name: cell(name, mean.get(name)) for name in columns}
         line["run"] = cell("run", f"{mean['name']}: mean of {mean['runs']}")

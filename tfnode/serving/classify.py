@@ -9,8 +9,9 @@ from PIL import Image, ImageOps
 
 from tfnode.lab.command_line import quiet_import
 from tfnode.runs.errors import RunError
+from tfnode.runs.record import read_record
 from tfnode.serving import trained
-from tfnode.serving.digit_image import Prepared, prepare
+from tfnode.serving.digit_image import BOXES, Prepared, prepare
 
 
 class Classified(NamedTuple):
@@ -53,7 +54,8 @@ def classify(
             f"Expected a classifier of grey images, (height, width, 1), in {path}. Received: a "
             f"model from {shapes[0]} to {shapes[1]}"
         )
-    prepared = prepare(picture, shapes[0][1:3], invert)
+    box = BOXES.get(_dataset(run), BOXES["mnist"])
+    prepared = prepare(picture, shapes[0][1:3], invert, box)
     inputs = prepared.pixels[np.newaxis, ..., np.newaxis].astype(np.float32)
     if not trained.takes_pixels(model):
         inputs = normalize(inputs)
@@ -62,6 +64,14 @@ def classify(
     if not np.isfinite(probabilities).all():
         raise RunError(f"The model in {path} gives NaN: did its training diverge?")
     return Classified(probabilities, prepared)
+
+
+def _dataset(run: str | os.PathLike[str]) -> str:
+    """Return the name of the data that a run was trained on, empty where its record is gone."""
+    try:
+        return str(read_record(run)["dataset"]["name"])
+    except RunError:
+        return ""
 
 
 def _read(path: str | os.PathLike[str]) -> Image.Image:

@@ -1,12 +1,13 @@
-"""An image of a digit, made like those of MNIST. TensorFlow has no part in it."""
+"""An image of a digit, made like those of a data set. TensorFlow has no part in it."""
 
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-# MNIST's digits fit into a box of 20 pixels of 28, with their centre of mass at pixel 14 from 0.
-BOX = 20 / 28
+# The box that a digit fits into, as a part of the image. MNIST's is 20 pixels of 28, with the
+# centre of mass at pixel 14 from 0; scikit-learn's digits fill the image.
+BOXES = {"mnist": 20 / 28, "digits": 1.0}
 # Fractions of the range of the image: what counts as ink, and how little contrast is none.
 INK = 0.25
 LEAST_CONTRAST = 16
@@ -24,8 +25,13 @@ class Prepared(NamedTuple):
     steps: list[str]
 
 
-def prepare(image: Image.Image, size: tuple[int, int], invert: bool | None = None) -> Prepared:
-    """Return an image as MNIST was made: white on black, cropped, scaled, and centred.
+def prepare(
+    image: Image.Image,
+    size: tuple[int, int],
+    invert: bool | None = None,
+    box: float = BOXES["mnist"],
+) -> Prepared:
+    """Return an image as a data set was made: white on black, cropped, scaled, and centred.
 
     An image that has the size of the model is not moved, since it was prepared before.
 
@@ -33,6 +39,7 @@ def prepare(image: Image.Image, size: tuple[int, int], invert: bool | None = Non
         image: In 8-bit grey.
         size: Height and width for the model.
         invert: Whether the image is black on white; `None` takes it from the image's border.
+        box: The part of the image that the digit fits into, one of `BOXES`.
     """
     steps = []
     pixels = np.asarray(image, np.float64)
@@ -54,7 +61,7 @@ def prepare(image: Image.Image, size: tuple[int, int], invert: bool | None = Non
     pixels[pixels < INK * 255.0] = 0.0
     rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
     pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = min(BOX * n / m for n, m in zip(size, pixels.shape))
+    scale = min(box * n / m for n, m in zip(size, pixels.shape))
     height, width = (max(1, round(scale * n)) for n in pixels.shape)
     digit = _resized(pixels, (height, width))
     steps.append(f"cropped to {pixels.shape[1]}x{pixels.shape[0]}, scaled to {width}x{height}")
