@@ -133,7 +133,7 @@ def test_all_solvers(tmp_path, file_format, number, solver, sequence):
 def test_image_models(tmp_path, file_format, norm):
     resnet = norm == "resnet"
     model = tfnode.models.resnet18() if resnet else tfnode.models.odenet(filters=16, norm=norm)
-    _exported(tmp_path, model, file_format)
+    assert _exported(tmp_path, model, file_format).exists()
 
 
 REFUSED = {
