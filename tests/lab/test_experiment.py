@@ -291,6 +291,18 @@ def test_one_line_an_epoch(few, capsys):
         assert capsys.readouterr().out == f"{expected}; 0 s{more}\n"
 
 
+def test_a_file_has_a_line_a_minute_within_an_epoch(few, capsys, monkeypatch):
+    lines = epoch_lines.EpochLines("accuracy")
+    lines.set_params({"epochs": 3, "steps": 9})
+    times = iter((0.0, 59.0, 61.0, 100.0, 122.0))
+    monkeypatch.setattr(epoch_lines.time, "monotonic", lambda: next(times))
+    lines.on_epoch_begin(0)
+    for batch in range(4):
+        lines.on_train_batch_end(batch, {"loss": 0.5, "accuracy": 0.75})
+    shown = [f"epoch 1/3: step {s}/9, loss 0.5000, accuracy 75.00 %" for s in (2, 4)]
+    assert capsys.readouterr().out.splitlines() == shown
+
+
 def test_best_model_has_the_best_accuracy(done, few):
     model = keras.models.load_model(done.directory / "best.keras")
     accuracy = (model.predict(_images(few), verbose=0).argmax(1) == few.y_test).mean()

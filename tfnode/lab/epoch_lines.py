@@ -1,4 +1,4 @@
-"""`EpochLines`: one line an epoch on the terminal."""
+"""`EpochLines`: one line an epoch, and how far a long epoch is."""
 
 import sys
 import time
@@ -11,12 +11,13 @@ from tfnode.files.history import score_text
 from tfnode.layers.solve_costs import counting_layers
 from tfnode.solvers.runge_kutta import RungeKutta
 
-SECONDS = 0.5
+TERMINAL_SECONDS, FILE_SECONDS = 0.5, 60.0
 
 
 class EpochLines(keras.callbacks.Callback):
-    """One line an epoch, and on a terminal a line that shows how far the epoch is.
+    """One line an epoch, and how far the epoch is.
 
+    On a terminal that is one line, which is written over. In a file it is a line a minute.
     The evaluations of the solver are in it where they vary, so not with fixed steps.
 
     Args:
@@ -34,11 +35,11 @@ class EpochLines(keras.callbacks.Callback):
         self._begun = self._shown = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now = time.monotonic()
-        if logs and sys.stdout.isatty() and now - self._shown >= SECONDS:
+        now, terminal = time.monotonic(), sys.stdout.isatty()
+        if logs and now - self._shown >= (TERMINAL_SECONDS if terminal else FILE_SECONDS):
             self._shown = now
             text = f"{self._name}: step {batch + 1}/{self.params['steps']}, {self._scores(logs)}"
-            print(f"\r\x1b[K{text}", end="", flush=True)
+            print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = logs or {}

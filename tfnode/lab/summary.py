@@ -82,6 +82,8 @@ def announce(run: "Run") -> None:
     )
     parameters = f"{run.model.count_params():,} parameters"
     print(f"model: {run.settings.name} ({run.model.name}), {parameters}")
+    if run.settings.ema:
+        print("tested and saved: averages of the weights (ema), which lag in the first epochs")
     print(f"results: {run.directory}", flush=True)
     if epoch or step:
         print(f"resumed after epoch {epoch}" + (f", step {step}" if step else ""), flush=True)
