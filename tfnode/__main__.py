@@ -10,10 +10,11 @@ reproduce  runs a published experiment
 """
 
 import argparse
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+
+from tfnode.lab.command_line import suggestion
 
 COMMANDS = ("train", "study", "tune", "report", "export", "classify", "reproduce")
 # The modules of `tfnode.reproduce` that are commands.
@@ -53,8 +54,7 @@ def _choose(
         parser.print_help(sys.stderr)
         sys.exit(2)
     if chosen.command not in names:
-        near = difflib.get_close_matches(chosen.command, names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = suggestion(chosen.command, names)
         parser.error(f"expected one of {', '.join(names)}. Received: {chosen.command}.{hint}")
     return chosen.command, chosen.arguments
 

@@ -162,6 +162,18 @@ def test_a_wrong_flag_is_a_short_message():
         assert message.count("\n") == 1 and len(message) < 200
 
 
+@pytest.mark.parametrize(
+    "argument, meant",
+    [("--model=resnt", "resnet"), ("--dataset=mnits", "mnist"), ("--config.data.missing=x", None)],
+)
+def test_a_wrong_value_has_a_suggestion(argument, meant):
+    model = "neural_cde" if "missing" in argument else "ode"
+    status, message, _ = command.run([f"--model={model}", argument])
+    assert status == 2
+    assert ("Did you mean" in message) == (meant is not None)
+    assert meant is None or message.rstrip().endswith(f"Did you mean {meant}?")
+
+
 def test_help_has_the_defaults_of_the_model():
     for model, rate, filters in (("ode", "0.0001", 64), ("ode_tuned", "0.004", 48)):
         printed = io.StringIO()

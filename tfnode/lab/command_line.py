@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import os
 import pathlib
 import signal
@@ -72,6 +73,25 @@ def folder(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected the path of a folder. Received: nothing")
     return text
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Return the type of an argument that is one of some names."""
+
+    def name(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(names)}. Received: {text}.{suggestion(text, names)}"
+            )
+        return text
+
+    return name
+
+
+def suggestion(given: str, names: Sequence[str]) -> str:
+    """Return the question whether the most similar of some names was meant, or nothing."""
+    near = difflib.get_close_matches(given, names, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

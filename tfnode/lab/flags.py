@@ -128,7 +128,7 @@ def _parser(
     )
     parser.add_argument(
         "--model",
-        choices=models,
+        type=command_line.one_of(models),
         metavar="NAME",
         help=f"Model to train, which picks configs/<model>.py: {', '.join(models)}. Default: ode.",
     )

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import pydantic
 from pydantic.fields import FieldInfo
 
+from tfnode.lab.command_line import suggestion
+
 _CHECKED = pydantic.ConfigDict(
     strict=True,
     extra="forbid",
@@ -137,8 +139,10 @@ class Rule(NamedTuple):
         return pydantic.TypeAdapter(kind, config=config)
 
     def _error(self, value: Any) -> ValueError:
+        hint = suggestion(str(value), [c for c in self.choices if isinstance(c, str)])
         return ValueError(
             f"{self.name} must be {self.expected}. Received: {self.name}={value!r:.200}"
+            + (f".{hint}" if hint else "")
         )
 
 
