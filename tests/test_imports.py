@@ -8,7 +8,7 @@ import pytest
 import tfnode
 
 ROOT = pathlib.Path(tfnode.__file__).parent
-COMMANDS = {"train", "report", "study", "tune", "export", "classify"}
+COMMANDS = {"__main__", "train", "report", "study", "tune", "export", "classify"}
 # Each room may import from those before it, and from its own.
 ROOMS = ["files", "library", "runs", "lab", "serving", "reproduce", "command"]
 
